@@ -1,0 +1,61 @@
+"""Which implementation computes: the dispatcher's choice, or one forced by `backend(...)` or
+BDP_EXT_BACKEND."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdp_ext import _libraries, _reference
+
+BACKENDS = ("reference", "cpu", "cuda", "triton")
+
+_forced: str | None = None
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Force one implementation of the operations inside a `with` block.
+
+    Args:
+        name: "reference" (plain torch, any device), "cpu" (compiled C++), "cuda" (compiled CUDA) or
+            "triton".
+
+    Raises:
+        ValueError: no such backend.
+        RuntimeError: the backend is not there; the sentence names the fix.
+    """
+    global _forced
+    _require(name)
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def implementation(op: str, like: Tensor) -> Callable[..., Any]:
+    """The function that computes `op` for tensors on the device of `like`."""
+    if _forced == "reference":
+        return getattr(_reference, op)  # type: ignore[no-any-return]
+    if _forced is not None and like.device.type != _forced:
+        raise RuntimeError(
+            f"{op}: backend {_forced!r} is forced, but the tensors are on {like.device}; "
+            f"move them or use another backend."
+        )
+    return getattr(torch.ops.bdp_ext, op)  # type: ignore[no-any-return]
+
+
+def _require(name: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}.")
+    if name in ("cpu", "cuda") and not _libraries.loaded(name):
+        raise RuntimeError(f"backend {name!r} is not there: {_libraries.reason(name)}")
+
+
+if os.environ.get("BDP_EXT_BACKEND"):
+    _require(os.environ["BDP_EXT_BACKEND"])
+    _forced = os.environ["BDP_EXT_BACKEND"]

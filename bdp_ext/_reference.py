@@ -1,0 +1,93 @@
+"""The four operations in plain torch: the fallback on any device and the plain form to read first.
+
+Arguments are those of `bdp_ext.ops`, already checked there. Formulas: `el2n` is BDP's Eq. 3
+rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the classes' caps of Eq. 6.
+"""
+
+import torch
+from torch import Tensor
+
+
+def el2n(logits: Tensor, target: Tensor) -> Tensor:
+    """See `bdp_ext.ops.el2n`.
+
+    With m the largest logit of the other classes, s1 = sum exp(z_j - m) and s2 = sum exp(2 (z_j -
+    m)) over them, and t = exp(m - z_y):  s = sqrt(s1^2 + s2) * t / (s1 * t + 1).  The obvious
+    softmax - onehot loses every digit once z_y - m passes 15, and those are the samples whose order
+    decides what is pruned.
+    """
+    rows, classes = logits.shape
+    if rows == 0 or classes == 0:
+        return logits.new_full((rows,), float("nan"), dtype=torch.float32)
+    z = logits.double()
+    valid = (target >= 0) & (target < classes)
+    own_class = target.clamp(0, classes - 1).unsqueeze(1)
+    own = z.gather(1, own_class).squeeze(1)
+    rivals = z.scatter(1, own_class, float("-inf"))
+    top = rivals.amax(1)
+    # A row without a finite rival is certain of its class: exp(-inf - 0) = 0 gives s = 0.
+    anchor = top.where(top > float("-inf"), 0.0)
+    e = (rivals - anchor.unsqueeze(1)).exp()
+    s1, s2 = e.sum(1), e.square().sum(1)
+    margin = own - anchor
+    length = (s1.square() + s2).sqrt()
+    t = (-margin.abs()).exp()
+    score = torch.where(margin > 0, length * t / (s1 * t + 1), length / (s1 + t))
+    valid &= torch.isfinite(z.amax(1))  # false for NaN, +inf, and for a row of -inf alone
+    return score.where(valid, float("nan")).float()
+
+
+def voe(window: Tensor) -> Tensor:
+    """See `bdp_ext.ops.voe`. Shifting by one of the scores makes a constant window exactly 0."""
+    if window.numel() == 0:
+        return window.new_full(window.shape[1:], float("nan"))
+    known = ~window.isnan()
+    count = known.sum(0)
+    shift = window.gather(0, known.int().argmax(0, keepdim=True))
+    deviation = (window - shift).where(known, 0.0)
+    mean = deviation.sum(0) / count
+    variance = (deviation - mean).where(known, 0.0).square().sum(0) / count
+    return variance.where(count >= 2, float("nan"))
+
+
+def update_voe_(
+    window: Tensor, voe_: Tensor, slot: int, index: Tensor, logits: Tensor, target: Tensor
+) -> None:
+    """See `bdp_ext.ops.update_voe_`."""
+    if index.numel() == 0:
+        return
+    if int(index.max()) >= window.shape[1]:
+        raise IndexError(f"update_voe_: index {int(index.max())} of {window.shape[1]} samples")
+    order = index.argsort(stable=True)
+    ordered = index[order]
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    rows = order[last & (ordered >= 0)]
+    sample = index[rows]
+    window[slot, sample] = el2n(logits[rows], target[rows])
+    voe_[sample] = voe(window[:, sample])
+
+
+def capped_topk(
+    score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool
+) -> tuple[Tensor, Tensor]:
+    """See `bdp_ext.ops.capped_topk`. Greedy over the sorted order is exact."""
+    samples = score.shape[0]
+    mask = torch.zeros(samples, dtype=torch.bool, device=score.device)
+    if samples == 0 or cap.numel() == 0:
+        return mask, torch.zeros((), dtype=torch.int64, device=score.device)
+    unknown = score.isnan()
+    # + 0.0 turns -0 into +0, so that their tie goes to the lower index like any other.
+    order = (score.where(~unknown, 0.0) + 0.0).argsort(descending=largest, stable=True)
+    order = order[unknown[order].byte().argsort(stable=True)]
+    ranked_label = label[order].long()
+    by_class = ranked_label.argsort(stable=True)
+    class_of = ranked_label[by_class]
+    position = torch.arange(samples, device=score.device)
+    first = torch.searchsorted(class_of, class_of)
+    rank_in_class = torch.empty_like(position)
+    rank_in_class[by_class] = position - first
+    valid = (ranked_label >= 0) & (ranked_label < cap.numel())
+    allowed = valid & (rank_in_class < cap[ranked_label.clamp(0, cap.numel() - 1)])
+    mask[order] = allowed & (allowed.cumsum(0) <= k)
+    return mask, mask.sum()
