@@ -1,0 +1,132 @@
+"""NAS-Bench-201 (arXiv 2001.00326): one cell of 4 nodes and 6 edges, stacked in three stages."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from bdp_ext.spaces.mixed_op import MixedOp
+from bdp_ext.spaces.operations import ReluConvBn
+from bdp_ext.spaces.space import Supernet
+
+CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+NODES = 4
+EDGES = tuple((node, source) for node in range(1, NODES) for source in range(node))
+"""(node, the node it reads): the rows of alpha, in the benchmark's order."""
+
+
+class Cell(nn.Module):
+    """Four nodes; each is the sum of mixed ops over all nodes before it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(MixedOp(CANDIDATES, channels) for _ in EDGES)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x [B, C, H, W], weights [6, 5] -> [B, C, H, W]."""
+        nodes = [x]
+        for row, (node, source) in enumerate(EDGES):
+            y = self.edges[row](nodes[source], weights[row])
+            if source == 0:
+                nodes.append(y)
+            else:
+                nodes[node] = nodes[node] + y
+        return nodes[-1]
+
+
+class Reduction(nn.Module):
+    """The residual block between stages: half the resolution, twice the channels. Not searched."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = ReluConvBn(inputs, outputs, 3, stride=2, affine=True)
+        self.second = ReluConvBn(outputs, outputs, 3, affine=True)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.second(self.first(x))  # type: ignore[no-any-return]
+
+
+class NasBench201Supernet(Supernet):
+    """Stem, three stages of N cells with a residual reduction between them, pooling and a
+    classifier.
+
+    Args:
+        channels: C of the first stage (16 in the benchmark); 2C and 4C in the others.
+        cells: N, the cells of a stage (5 in the benchmark).
+        classes: outputs.
+    """
+
+    def __init__(self, channels: int = 16, cells: int = 5, classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+        stages: list[nn.Module] = []
+        for stage in range(3):
+            width = channels * 2**stage
+            if stage:
+                stages.append(Reduction(width // 2, width))
+            stages += [Cell(width) for _ in range(cells)]
+        self.stages = nn.ModuleList(stages)
+        self.last = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU(inplace=True))
+        self.classifier = nn.Linear(4 * channels, classes)
+        self.alpha = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+
+    def alphas(self) -> list[Parameter]:
+        return [self.alpha]
+
+    def forward(self, images: Tensor) -> Tensor:
+        weights = self.alpha.softmax(1)
+        x = self.stem(images)
+        for block in self.stages:
+            x = block(x, weights) if isinstance(block, Cell) else block(x)
+        return self.classifier(self.last(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class NasBench201:
+    """The space, as the search loop sees it."""
+
+    name = "nas-bench-201"
+
+    def supernet(self, *, channels: int, cells: int, classes: int) -> NasBench201Supernet:
+        return NasBench201Supernet(channels, cells, classes)
+
+    def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
+        """The strongest candidate of each edge; `none` may win, as in its authors' code."""
+        (alpha,) = alphas
+        strongest = alpha.argmax(1).tolist()
+        # Beside it the cell with every edge: the best of the candidates after `none`.
+        without_none = (alpha[:, 1:].argmax(1) + 1).tolist()
+        return {
+            "architecture": format_cell([CANDIDATES[k] for k in strongest]),
+            "architecture_without_none": format_cell([CANDIDATES[k] for k in without_none]),
+        }
+
+
+def format_cell(operations: Sequence[str]) -> str:
+    """Six operations, one an edge, in the benchmark's form
+    `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+    nodes: list[str] = []
+    for node in range(1, NODES):
+        edges = [(op, edge) for op, edge in zip(operations, EDGES, strict=True) if edge[0] == node]
+        nodes.append("|" + "".join(f"{op}~{source}|" for op, (_, source) in edges))
+    return "+".join(nodes)
+
+
+def parse_cell(text: str) -> list[str]:
+    """The six operations of a cell in the benchmark's form.
+
+    Raises:
+        ValueError: not such a cell; says what is expected.
+    """
+    parts = [edge for node in text.split("+") for edge in node.strip("|").split("|")]
+    operations = [part.rpartition("~")[0] for part in parts]
+    known = all(name in CANDIDATES for name in operations)
+    if not known or len(operations) != len(EDGES) or format_cell(operations) != text:
+        raise ValueError(
+            f"{text!r} is no NAS-Bench-201 cell: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
+            f"with op one of {', '.join(CANDIDATES)}."
+        )
+    return operations

@@ -1,0 +1,41 @@
+"""What the search loop asks of a space."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+
+class Supernet(nn.Module):
+    """A network over all candidates of a space: forward(images [B, 3, H, W]) -> logits [B,
+    classes].
+
+    Its alphas are registered parameters; everything else is a weight.
+    """
+
+    def alphas(self) -> list[Parameter]:
+        """The architecture parameters, each [edges, candidates]."""
+        raise NotImplementedError
+
+    def weights(self) -> list[Parameter]:
+        """Every parameter that is no alpha."""
+        own = {id(alpha) for alpha in self.alphas()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+
+class Space(Protocol):
+    """A search space."""
+
+    @property
+    def name(self) -> str:
+        """As the command line spells it."""
+
+    def supernet(self, *, channels: int, cells: int, classes: int) -> Supernet:
+        """A freshly initialised supernet (torch's global generator)."""
+
+    def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
+        """The strongest cell in the space's own string form, under the key `architecture`.
+
+        Further keys hold other readings of the same alphas.
+        """
