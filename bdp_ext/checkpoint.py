@@ -1,0 +1,83 @@
+"""Checkpoints of a search: written atomically, read with `weights_only=True`, refused when they are
+not ours."""
+
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bdp_ext.config import SearchConfig
+from bdp_ext.errors import UserError
+from bdp_ext.files import write_atomically
+from bdp_ext.search import Search
+
+FORMAT = "bdp_ext search 1"
+
+
+def save(path: Path, search: Search) -> None:
+    """Write the whole state of a search, the random generators of torch, numpy and python
+    included."""
+    state = {
+        "format": FORMAT,
+        "config": asdict(search.config),
+        "search": search.state_dict(),
+        "random": _random_state(),
+    }
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors on the CPU.
+
+    Raises:
+        UserError: truncated, damaged or foreign. The file is left as it is.
+    """
+    advice = "it was left as it is; move it away to start again"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail anywhere in zipfile, pickle or torch
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} is damaged or no checkpoint ({reason[:120]}); {advice}."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this version of bdp; {advice}.")
+    return state
+
+
+def restore(state: dict[str, Any], search: Search) -> None:
+    """Bring a freshly made search to the state that `read` returned.
+
+    Raises:
+        UserError: the checkpoint is of other settings or other images.
+    """
+    changed = search.config.differences(SearchConfig(**state["config"]))
+    if changed:
+        raise UserError(
+            f"this run was started with other values of {', '.join(changed)}; "
+            "leave them out to resume it, or start another --out."
+        )
+    search.load_state_dict(state["search"])
+    _set_random_state(state["random"])
+
+
+def _random_state() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(np.asarray(keys).copy()), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy(), *rest))
+    random.setstate(state["python"])

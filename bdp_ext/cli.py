@@ -1,0 +1,224 @@
+"""The command line: `bdp search`, `bdp query`, `bdp info`."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.table import Table
+
+import bdp_ext
+from bdp_ext.config import CRITERIA, SearchConfig
+from bdp_ext.errors import UserError
+from bdp_ext.methods import METHODS
+from bdp_ext.pruning import CAPS
+from bdp_ext.pruning.schedule import KINDS
+from bdp_ext.spaces import SPACES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULTS = {field.name: field.default for field in fields(SearchConfig)}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bdp_ext.__version__, prog_name="bdp")
+def bdp() -> None:
+    """Differentiable architecture search on a shrinking set of samples (BDP, arXiv 2312.14200)."""
+
+
+def _option(name: str, kind: Any, text: str) -> Callable[[Command], Command]:
+    """An option of `bdp search` with the default of `SearchConfig`."""
+    default = DEFAULTS[name]
+    flag = "--" + name.replace("_", "-")
+    return click.option(
+        flag, name, type=kind, default=default, show_default=default is not None, help=text
+    )
+
+
+SHARE = click.FloatRange(0, 1)
+
+
+@bdp.command()
+@_option("space", click.Choice(list(SPACES)), "Search space.")
+@_option("method", click.Choice(list(METHODS)), "Search method.")
+@_option(
+    "data",
+    str,
+    "digits, cifar10, cifar100, imagenet16-120, or a folder with train/<class>/ images.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the run's files.",
+)
+@_option("epochs", click.IntRange(1), "Epochs of the search.")
+@_option("channels", click.IntRange(1), "Channels of the first stage.")
+@_option("cells", click.IntRange(1), "Cells a stage.")
+@_option("batch_size", click.IntRange(1), "Samples a step on each level.")
+@_option("train_share", float, "Share of the images for the weights; the rest updates alpha.")
+@click.option("--bdp/--no-bdp", "bdp", default=True, help="Prune both data sets, or neither.")
+@_option("interval", int, "Epochs between prunings, and the window of VoE.")
+@_option("keep_train", SHARE, "Share of the training level left at the end.")
+@_option("keep_valid", SHARE, "Share of the validation level left at the end.")
+@_option("prune_train", SHARE, "Share of the training level each pruning takes.  [default: 0.3]")
+@_option("prune_valid", SHARE, "Share of the validation level each pruning takes.  [default: 0.3]")
+@_option("schedule", click.Choice(KINDS), "Shares of the current or of the initial size.")
+@_option("warmup", click.IntRange(0), "Epochs before the first pruning.")
+@_option("criterion", click.Choice(list(CRITERIA)), "VoE pruned from the two levels.")
+@_option("balance", click.Choice(list(CAPS)), "Caps on what a class may lose (Eq. 6).")
+@_option("min_per_class", click.IntRange(1), "Samples every class keeps.")
+@_option("seed", int, "Of the split, the weights, the order and the augmentation.")
+@_option("threads", click.IntRange(1), "CPU threads.  [default: torch's choice]")
+@_option("device", str, "auto, cpu, cuda, cuda:1, ...")
+@_option("image_size", click.IntRange(1), "Resize the images to this height and width.")
+@_option("limit_train", click.IntRange(1), "Use this many images, chosen at random.")
+@_option("lr", float, "Learning rate of the weights, annealed to --lr-min by a cosine.")
+@_option("lr_min", float, "Where that ends.")
+@_option("momentum", float, "Of the weights' SGD.")
+@_option("weight_decay", float, "Of the weights.")
+@_option("clip", float, "Largest norm of the weights' gradient.")
+@_option("alpha_lr", float, "Learning rate of alpha's Adam.")
+@_option("alpha_weight_decay", float, "Of alpha.")
+@click.option("--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.pass_context
+def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -> None:
+    """Search for a cell."""
+    from bdp_ext.progress import SearchProgress
+    from bdp_ext.run import Folder, run
+
+    config = _resumed(context, Folder(out), options) if resume else _config(options)
+    console = Console()
+    with SearchProgress(console) as progress:
+        result = run(config, out, resume=resume, observer=progress)
+    _print_result(console, result, out)
+
+
+def _config(options: dict[str, Any]) -> SearchConfig:
+    if Path(options["data"]).is_dir():  # a resumed run may start somewhere else
+        options["data"] = str(Path(options["data"]).resolve())
+    return SearchConfig(**options)
+
+
+def _resumed(context: click.Context, folder: Any, options: dict[str, Any]) -> SearchConfig:
+    """The settings the run was started with, and on top of them what was typed now."""
+    saved = folder.saved_config()
+    if saved is None:
+        return _config(options)
+    typed = {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return _config({**vars(saved), **typed})
+
+
+def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
+    samples, unpruned = result["samples"], result["samples_unpruned"]
+    seconds = result["seconds"]
+    overhead = (seconds["scoring"] + seconds["selecting"]) / seconds["cpu"]
+    rows = {"cell": result["architecture"]}
+    if result.get("architecture_without_none", result["architecture"]) != result["architecture"]:
+        rows["without none"] = result["architecture_without_none"]
+    rows["cost saved"] = (
+        f"{result['cost_saved']:.1%} ({sum(samples.values()):,} samples forwarded instead of "
+        f"{sum(unpruned.values()):,})"
+    )
+    rows["time"] = (
+        f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, "
+        f"of which scoring and selecting {overhead:.2%}"
+    )
+    rows["results"] = str(out / "result.json")
+    for name, value in rows.items():
+        console.print(f"{name:<14}{value}", soft_wrap=True, highlight=False)
+
+
+@bdp.command()
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    help="Folder of a finished search (its --out).",
+)
+@click.option("--arch", help="A cell: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+@click.option(
+    "--nb201",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="NAS-Bench-201-v1_1-096897.pth, or a table (.csv, .csv.gz).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
+    """Look a cell up in NAS-Bench-201."""
+    from bdp_ext.query import COLUMNS
+    from bdp_ext.query import query as look_up
+
+    if (run_folder is None) == (arch is None):
+        raise UserError("give either --run DIR or --arch STRING.")
+    cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
+    found = {name: look_up(cell, nb201) for name, cell in cells.items() if cell is not None}
+    if as_json:
+        click.echo(json.dumps({name: vars(cell) for name, cell in found.items()}, indent=2))
+        return
+    console = Console()
+    for name, cell in found.items():
+        console.print(f"{name}: {cell.architecture}", highlight=False, soft_wrap=True)
+        console.print(
+            f"number {cell.index}, {cell.flops:.2f} M FLOPs, {cell.params:.3f} M parameters",
+            highlight=False,
+        )
+        table = Table("", "accuracy", f"place of {cell.of:,}")
+        for column in COLUMNS:
+            table.add_row(column, f"{cell.accuracy[column]:.2f}", f"{cell.rank[column]:,}")
+        console.print(table)
+
+
+def _found_cells(folder: Path | None) -> dict[str, str]:
+    assert folder is not None
+    file = folder / "result.json"
+    try:
+        result = json.loads(file.read_text())
+        cells = {"cell": result["architecture"]}
+        without_none = result.get("architecture_without_none")
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): give the --out of a finished search."
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file} is no result of a search.") from error
+    if without_none not in (None, cells["cell"]):
+        cells["cell without none"] = without_none
+    return cells
+
+
+@bdp.command()
+def info() -> None:
+    """What was built and loaded, and why something was not."""
+    click.echo(json.dumps(bdp_ext.build_info(), indent=2))
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
+    stopped."""
+    from bdp_ext.run import Interrupted
+
+    try:
+        bdp.main(prog_name="bdp", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"bdp: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Interrupted:
+        click.echo("bdp: stopped; the state is saved, go on with --resume.", err=True)
+        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("bdp: stopped.", err=True)
+        sys.exit(130)

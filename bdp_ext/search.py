@@ -1,0 +1,250 @@
+"""The bi-level loop: alpha down the validation loss, weights down the training loss, both data sets
+shrinking.
+
+search = Search(SearchConfig(data="digits"), load("digits"))
+while not search.done:
+    search.step()
+    if search.epoch_done:
+        record = search.end_epoch()
+print(record["architecture"])
+"""
+
+import time
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from bdp_ext.config import CRITERIA, SearchConfig
+from bdp_ext.data import ImageSet, split_halves
+from bdp_ext.errors import UserError
+from bdp_ext.level import Level
+from bdp_ext.methods import METHODS
+from bdp_ext.precision import Precision
+from bdp_ext.pruning import LevelPruner, batches_in_pass, samples_drawn
+from bdp_ext.spaces import SPACES
+
+LEVELS = ("train", "valid")
+
+
+class Search:
+    """One search and all of its state.
+
+    Args:
+        config: the settings.
+        data: the images of both levels.
+
+    Raises:
+        UserError: a setting that cannot be used with this data or on this machine.
+    """
+
+    def __init__(self, config: SearchConfig, data: ImageSet) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        # The same seed gives the same search, also on a GPU.
+        torch.backends.cudnn.deterministic = True
+        self.config = config
+        self.device = config.torch_device()
+        self.fingerprint = _fingerprint(data)
+        self.classes = data.classes
+        self.method = METHODS[config.method]
+        self.space = SPACES[config.space]
+        self.supernet = self.space.supernet(
+            channels=config.channels, cells=config.cells, classes=len(data.classes)
+        ).to(self.device)
+        self.supernet.to(memory_format=torch.channels_last)
+
+        data = replace(data, images=data.images.to(self.device))
+        halves = split_halves(data.labels, config.train_share, config.seed)
+        self.levels = {
+            name: Level(data, half, config.batch_size, self._pruner(name, data.labels[half]), seed)
+            for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True)
+        }
+        self.train, self.valid = self.levels["train"], self.levels["valid"]
+
+        self.precision = Precision(
+            self.device, self.device.type == "cuda" if config.amp is None else config.amp
+        )
+        self.weight_optimizer = torch.optim.SGD(
+            self.supernet.weights(),
+            config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.alpha_optimizer = torch.optim.Adam(
+            self.supernet.alphas(),
+            config.alpha_lr,
+            betas=(0.5, 0.999),
+            weight_decay=config.alpha_weight_decay,
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.weight_optimizer, config.epochs, config.lr_min
+        )
+        self.steps = 0
+        self.steps_unpruned = batches_in_pass(self.train.size, config.batch_size) * config.epochs
+        self.history: list[dict[str, Any]] = []
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._clock = (time.perf_counter(), time.process_time())
+
+    def _pruner(self, level: str, labels: torch.Tensor) -> LevelPruner | None:
+        if not self.config.bdp:
+            return None
+        return LevelPruner(
+            labels,
+            self.config.level_schedule(level),
+            criterion=CRITERIA[self.config.criterion][LEVELS.index(level)],
+            balance=self.config.balance,
+            min_per_class=self.config.min_per_class,
+            seed=self.config.seed,
+            device=self.device,
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are over."""
+        return len(self.history)
+
+    @property
+    def done(self) -> bool:
+        return self.epoch == self.config.epochs
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of the epoch under way."""
+        return batches_in_pass(self.train.size, self.config.batch_size)
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether the epoch's pass over the training level is complete."""
+        return self.steps > 0 and self.train.sampler.pass_done
+
+    def step(self) -> None:
+        """One alpha step on a validation batch, then one weight step on a training batch."""
+        train, valid = self.train.next_batch(), self.valid.next_batch()
+        with self.precision.autocast:
+            loss = self.method.architecture_loss(self.supernet, valid, train)
+        self.valid.observe(valid, loss)
+        self.precision.step(loss.value, self.supernet.alphas(), self.alpha_optimizer)
+
+        with self.precision.autocast:
+            loss = self.method.weights_loss(self.supernet, train)
+        self.train.observe(train, loss)
+        self.precision.step(
+            loss.value, self.supernet.weights(), self.weight_optimizer, self.config.clip
+        )
+        self.steps += 1
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Close the epoch: record it, prune when it is time, lower the learning rate.
+
+        Returns:
+            The epoch's record: sizes, class balance, accuracy and loss of both levels before the
+            pruning, alpha, and the cell it stands for.
+        """
+        record: dict[str, Any] = {"epoch": self.epoch + 1}
+        for name, level in self.levels.items():
+            record |= {
+                name: level.size,
+                f"{name}_balance": level.balance,
+                f"{name}_accuracy": level.accuracy,
+                f"{name}_loss": level.loss,
+            }
+        record |= self.space.derive(self.supernet.alphas())
+        record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}
+        for level in self.levels.values():
+            level.end_epoch()
+            level.start_epoch()
+        self.schedule.step()
+        self.history.append(record)
+        return record
+
+    @property
+    def alpha(self) -> list[list[list[float]]]:
+        """Every alpha as plain numbers."""
+        return [alpha.detach().cpu().tolist() for alpha in self.supernet.alphas()]
+
+    def prunings(self) -> list[dict[str, Any]]:
+        """Every pruning so far in order of time, with its level and the names of the capped
+        classes."""
+        rows = [
+            {
+                **row,
+                "level": name,
+                "capped_classes": [self.classes[c] for c in row["capped_classes"]],
+            }
+            for name, level in self.levels.items()
+            if level.pruner
+            for row in level.pruner.report()
+        ]
+        return sorted(rows, key=lambda row: int(row["epoch"]))
+
+    def samples(self) -> dict[str, int]:
+        """Samples forwarded for each level's updates."""
+        return {name: level.forwarded for name, level in self.levels.items()}
+
+    def samples_unpruned(self) -> dict[str, int]:
+        """What the same epochs forward without pruning."""
+        return {
+            name: samples_drawn(level.samples.numel(), self.config.batch_size, self.steps_unpruned)
+            for name, level in self.levels.items()
+        }
+
+    def spent(self) -> dict[str, float]:
+        """Seconds so far, resumed runs added up: wall clock, CPU, and the CPU seconds of scoring
+        and selecting."""
+        wall, cpu = self._clock
+        self._clock = (time.perf_counter(), time.process_time())
+        self.seconds["wall"] += self._clock[0] - wall
+        self.seconds["cpu"] += self._clock[1] - cpu
+        return {
+            **self.seconds,
+            "scoring": sum(level.scoring for level in self.levels.values()),
+            "selecting": sum(level.selecting for level in self.levels.values()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed search needs, in mid-epoch too; loads with
+        `weights_only=True`."""
+        self.spent()
+        return {
+            "fingerprint": self.fingerprint,
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "precision": self.precision.state_dict(),
+            "levels": {name: level.state_dict() for name, level in self.levels.items()},
+            "steps": self.steps,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"the images of {self.config.data} are not those that this search began with; "
+                "bring them back, or start again in another --out."
+            )
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.precision.load_state_dict(state["precision"])
+        for name, level in self.levels.items():
+            level.load_state_dict(state["levels"][name])
+        self.steps = state["steps"]
+        self.history = state["history"]
+        self.seconds = state["seconds"]
+
+
+def _seeds(seed: int) -> tuple[int, int]:
+    """Different random streams for the two levels."""
+    first, second = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(seed))
+    return int(first), int(second)
+
+
+def _fingerprint(data: ImageSet) -> int:
+    checksum = zlib.crc32(data.labels.numpy().tobytes())
+    return zlib.crc32(data.images.contiguous().numpy().data, checksum)
