@@ -1,0 +1,7 @@
+"""Images held in memory as uint8: loaded, split between the levels, augmented, normalised."""
+
+from bdp_ext.data.augment import Augmentation, normalize
+from bdp_ext.data.image_set import NAMES, ImageSet, load
+from bdp_ext.data.split import split_halves
+
+__all__ = ["NAMES", "Augmentation", "ImageSet", "load", "normalize", "split_halves"]
