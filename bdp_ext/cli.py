@@ -32,12 +32,20 @@ def bdp() -> None:
 
 
 def _option(name: str, kind: Any, text: str) -> Callable[[Command], Command]:
-    """An option of `bdp search` with the default of `SearchConfig`."""
+    """An option of `bdp search`.
+
+    `SearchConfig` has the defaults, so that only what was typed counts as given; the help shows
+    them, and the spaces that differ.
+    """
     default = DEFAULTS[name]
-    flag = "--" + name.replace("_", "-")
-    return click.option(
-        flag, name, type=kind, default=default, show_default=default is not None, help=text
-    )
+    if default is not None:
+        others = [
+            f"{space}: {settings.defaults[name]}"
+            for space, settings in SPACES.items()
+            if settings.defaults.get(name, default) != default
+        ]
+        text += f"  [default: {'; '.join([str(default), *others])}]"
+    return click.option("--" + name.replace("_", "-"), name, type=kind, help=text)
 
 
 SHARE = click.FloatRange(0, 1)
@@ -93,30 +101,19 @@ def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -
     from bdp_ext.progress import SearchProgress
     from bdp_ext.run import Folder, run
 
-    config = _resumed(context, Folder(out), options) if resume else _config(options)
-    console = Console()
-    with SearchProgress(console) as progress:
-        result = run(config, out, resume=resume, observer=progress)
-    _print_result(console, result, out)
-
-
-def _config(options: dict[str, Any]) -> SearchConfig:
-    if Path(options["data"]).is_dir():  # a resumed run may start somewhere else
-        options["data"] = str(Path(options["data"]).resolve())
-    return SearchConfig(**options)
-
-
-def _resumed(context: click.Context, folder: Any, options: dict[str, Any]) -> SearchConfig:
-    """The settings the run was started with, and on top of them what was typed now."""
-    saved = folder.saved_config()
-    if saved is None:
-        return _config(options)
-    typed = {
+    given = {
         name: value
         for name, value in options.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    return _config({**vars(saved), **typed})
+    if "data" in given and Path(given["data"]).is_dir():  # a resumed run may start somewhere else
+        given["data"] = str(Path(given["data"]).resolve())
+    saved = Folder(out).saved_config() if resume else None
+    config = SearchConfig(**{**vars(saved), **given}) if saved else SearchConfig.of(**given)
+    console = Console()
+    with SearchProgress(console) as progress:
+        result = run(config, out, resume=resume, observer=progress)
+    _print_result(console, result, out)
 
 
 def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
@@ -136,7 +133,7 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
     )
     rows["results"] = str(out / "result.json")
     for name, value in rows.items():
-        console.print(f"{name:<14}{value}", soft_wrap=True, highlight=False)
+        console.print(f"{name:<14}{value}", soft_wrap=True, highlight=False, markup=False)
 
 
 @bdp.command()

@@ -2,6 +2,7 @@
 checked against."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -27,7 +28,8 @@ PRUNE = 0.3
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Settings of one search; the defaults are those of the paper's NAS-Bench-201 runs.
+    """Settings of one search; the defaults are those of the paper's NAS-Bench-201 runs (`of` knows
+    those of the other spaces).
 
     Attributes:
         data: a name of `bdp_ext.data.NAMES` or a folder.
@@ -98,6 +100,12 @@ class SearchConfig:
                 raise UserError(f"give --keep-{level} or --prune-{level}, not both.")
             if self.bdp:
                 self.level_schedule(level)
+
+    @classmethod
+    def of(cls, **given: Any) -> "SearchConfig":
+        """The settings given, and for the others what is usual for the space."""
+        space = SPACES.get(given.get("space", cls.space))
+        return cls(**{**(space.defaults if space else {}), **given})
 
     def level_schedule(self, level: str) -> Schedule:
         """The pruning schedule of "train" or "valid"."""

@@ -39,6 +39,7 @@ class SearchProgress:
         self._steps = self.bars.add_task("steps", note="", start=False)
         self._looked = 0.0
         self._steps_before = 0
+        self._architecture = ""
 
     def __enter__(self) -> "SearchProgress":
         self.bars.start()
@@ -74,18 +75,21 @@ class SearchProgress:
             completed=search.epoch,
             note=f"{search.train.size:,} train + {search.valid.size:,} valid samples",
         )
-        self.console.print(
+        self._say(
             f"epoch {record['epoch']:>3}/{search.config.epochs}  "
             f"samples {record['train']:,} + {record['valid']:,}  "
-            f"accuracy {record['train_accuracy']:.1%} train, {record['valid_accuracy']:.1%} valid  "
-            f"{record['architecture']}",
-            highlight=False,
-            soft_wrap=True,
+            f"accuracy {record['train_accuracy']:.1%} train, {record['valid_accuracy']:.1%} valid"
         )
+        if record["architecture"] != self._architecture:
+            self._architecture = record["architecture"]
+            self._say(f"  cell {self._architecture}")
         for row in search.prunings():
             if row["epoch"] == record["epoch"]:
-                self.console.print(_pruning(row), highlight=False, soft_wrap=True)
+                self._say(_pruning(row))
         self._begin_epoch(search)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _begin_epoch(self, search: Search) -> None:
         self._steps_before = search.steps

@@ -1,8 +1,9 @@
 """Search spaces: supernets whose edges are mixed ops, and the cells drawn from their alpha."""
 
+from bdp_ext.spaces.darts import Darts
 from bdp_ext.spaces.nas_bench_201 import NasBench201
 from bdp_ext.spaces.space import Space, Supernet
 
-SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(),)}
+SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(), Darts())}
 
-__all__ = ["SPACES", "NasBench201", "Space", "Supernet"]
+__all__ = ["SPACES", "Darts", "NasBench201", "Space", "Supernet"]

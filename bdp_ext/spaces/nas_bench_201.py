@@ -1,16 +1,23 @@
 """NAS-Bench-201 (arXiv 2001.00326): one cell of 4 nodes and 6 edges, stacked in three stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bdp_ext.spaces.mixed_op import MixedOp
-from bdp_ext.spaces.operations import ReluConvBn
+from bdp_ext.spaces.operations import Builder, ReluConvBn, Zero, average_pool, skip
 from bdp_ext.spaces.space import Supernet
 
-CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+CANDIDATES: dict[str, Builder] = {
+    "none": lambda c, stride, affine: Zero(stride),
+    "skip_connect": skip,
+    "nor_conv_1x1": lambda c, stride, affine: ReluConvBn(c, c, 1, stride, affine),
+    "nor_conv_3x3": lambda c, stride, affine: ReluConvBn(c, c, 3, stride, affine),
+    "avg_pool_3x3": lambda c, stride, affine: average_pool(stride),
+}
 NODES = 4
 EDGES = tuple((node, source) for node in range(1, NODES) for source in range(node))
 """(node, the node it reads): the rows of alpha, in the benchmark's order."""
@@ -89,6 +96,7 @@ class NasBench201:
     """The space, as the search loop sees it."""
 
     name = "nas-bench-201"
+    defaults: Mapping[str, Any] = {"cells": 5, "weight_decay": 5e-4}
 
     def supernet(self, *, channels: int, cells: int, classes: int) -> NasBench201Supernet:
         return NasBench201Supernet(channels, cells, classes)
@@ -96,12 +104,13 @@ class NasBench201:
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """The strongest candidate of each edge; `none` may win, as in its authors' code."""
         (alpha,) = alphas
+        names = list(CANDIDATES)
         strongest = alpha.argmax(1).tolist()
         # Beside it the cell with every edge: the best of the candidates after `none`.
         without_none = (alpha[:, 1:].argmax(1) + 1).tolist()
         return {
-            "architecture": format_cell([CANDIDATES[k] for k in strongest]),
-            "architecture_without_none": format_cell([CANDIDATES[k] for k in without_none]),
+            "architecture": format_cell([names[k] for k in strongest]),
+            "architecture_without_none": format_cell([names[k] for k in without_none]),
         }
 
 

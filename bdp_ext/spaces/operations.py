@@ -1,21 +1,32 @@
-"""The candidate operations, by the names their authors gave them."""
+"""The candidate operations' building blocks, in the form DARTS and NAS-Bench-201 gave them.
+
+`affine` is the batch norm's: off in a supernet, where alpha scales the output, on in a found
+network.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+Builder = Callable[[int, int, bool], nn.Module]
+"""(channels, stride, affine) -> a candidate that keeps the channels: [B, C, H, W] -> [B, C, H /
+stride, W / stride]."""
+
 
 class Zero(nn.Module):
     """`none`: the edge that is not there."""
 
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
     def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class ReluConvBn(nn.Sequential):
-    """ReLU, convolution, batch norm: as a candidate without affine, since alpha scales its
-    output."""
+    """ReLU, convolution, batch norm."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, affine: bool = False
@@ -27,10 +38,58 @@ class ReluConvBn(nn.Sequential):
         )
 
 
-OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
-    "none": lambda channels: Zero(),
-    "skip_connect": lambda channels: nn.Identity(),
-    "nor_conv_1x1": lambda channels: ReluConvBn(channels, channels, 1),
-    "nor_conv_3x3": lambda channels: ReluConvBn(channels, channels, 3),
-    "avg_pool_3x3": lambda channels: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
-}
+class FactorizedReduce(nn.Module):
+    """Half the resolution by two 1x1 convolutions on pixels that lie one apart, then batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool = False) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        # Sizes are even here; an odd one loses its last row in both, as in DARTS.
+        y = torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], 1)
+        return self.norm(y)  # type: ignore[no-any-return]
+
+
+class DilatedConv(nn.Sequential):
+    """ReLU, depthwise convolution, pointwise convolution, batch norm."""
+
+    def __init__(
+        self, channels: int, kernel: int, stride: int, dilation: int, affine: bool = False
+    ) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(
+                channels,
+                channels,
+                kernel,
+                stride,
+                padding=dilation * (kernel // 2),
+                dilation=dilation,
+                groups=channels,
+                bias=False,
+            ),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+
+def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> nn.Module:
+    """Two rounds of ReLU, depthwise, pointwise and batch norm; the first one has the stride."""
+    return nn.Sequential(
+        DilatedConv(channels, kernel, stride, 1, affine),
+        DilatedConv(channels, kernel, 1, 1, affine),
+    )
+
+
+def skip(channels: int, stride: int, affine: bool) -> nn.Module:
+    """The input itself, or a factorized reduction where the cell reduces."""
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
+
+
+def average_pool(stride: int) -> nn.Module:
+    """3x3 average that does not count the padding."""
+    return nn.AvgPool2d(3, stride, 1, count_include_pad=False)

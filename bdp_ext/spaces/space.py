@@ -1,7 +1,7 @@
 """What the search loop asks of a space."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -30,6 +30,10 @@ class Space(Protocol):
     @property
     def name(self) -> str:
         """As the command line spells it."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Settings of `SearchConfig` that are usual for this space and differ from others'."""
 
     def supernet(self, *, channels: int, cells: int, classes: int) -> Supernet:
         """A freshly initialised supernet (torch's global generator)."""

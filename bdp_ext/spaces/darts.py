@@ -1,0 +1,154 @@
+"""The DARTS space (arXiv 1806.09055): a normal and a reduction cell, each of 4 nodes and 14
+edges."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from bdp_ext.spaces.genotype import Genotype, NodeInput
+from bdp_ext.spaces.mixed_op import MixedOp
+from bdp_ext.spaces.operations import (
+    Builder,
+    DilatedConv,
+    FactorizedReduce,
+    ReluConvBn,
+    Zero,
+    average_pool,
+    separable_conv,
+    skip,
+)
+from bdp_ext.spaces.space import Supernet
+
+NODES = 4
+INPUTS = 2
+EDGES = tuple((node, source) for node in range(NODES) for source in range(INPUTS + node))
+"""(node, what it reads: 0 and 1 are the two cells before, 2 is node 0): the rows of alpha."""
+
+
+def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
+    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=affine))
+
+
+CANDIDATES: dict[str, Builder] = {
+    "none": lambda c, stride, affine: Zero(stride),
+    "max_pool_3x3": lambda c, stride, affine: _pool(nn.MaxPool2d(3, stride, 1), c, affine),
+    "avg_pool_3x3": lambda c, stride, affine: _pool(average_pool(stride), c, affine),
+    "skip_connect": skip,
+    "sep_conv_3x3": lambda c, stride, affine: separable_conv(c, 3, stride, affine),
+    "sep_conv_5x5": lambda c, stride, affine: separable_conv(c, 5, stride, affine),
+    "dil_conv_3x3": lambda c, stride, affine: DilatedConv(c, 3, stride, 2, affine),
+    "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, 2, affine),
+}
+
+
+class Cell(nn.Module):
+    """Four nodes, each the sum of mixed ops over both inputs and all nodes before it.
+
+    Args:
+        before_last, last: channels of the two cells before.
+        channels: of every node.
+        reduction: halve the resolution.
+        after_reduction: the cell before did, so that the one before it is twice as large.
+    """
+
+    def __init__(
+        self, before_last: int, last: int, channels: int, reduction: bool, after_reduction: bool
+    ) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.first = (
+            FactorizedReduce(before_last, channels)
+            if after_reduction
+            else ReluConvBn(before_last, channels, 1)
+        )
+        self.second = ReluConvBn(last, channels, 1)
+        self.edges = nn.ModuleList(
+            MixedOp(CANDIDATES, channels, 2 if reduction and source < INPUTS else 1)
+            for _, source in EDGES
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor, weights: Tensor) -> Tensor:
+        """The outputs of the two cells before, weights [14, 8] -> [B, 4 * channels, H', W']."""
+        states = [self.first(before_last), self.second(last)]
+        for row, (node, source) in enumerate(EDGES):
+            y = self.edges[row](states[source], weights[row])
+            if source == 0:
+                states.append(y)
+            else:
+                states[INPUTS + node] = states[INPUTS + node] + y
+        return torch.cat(states[INPUTS:], 1)
+
+
+class DartsSupernet(Supernet):
+    """Stem, cells with a reduction after one and two thirds of them, pooling and a classifier.
+
+    Args:
+        channels: C of the first cells' nodes (16 in the paper).
+        cells: all cells (8 in the paper).
+        classes: outputs.
+    """
+
+    def __init__(self, channels: int = 16, cells: int = 8, classes: int = 10) -> None:
+        super().__init__()
+        before_last = last = 3 * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, last, 3, padding=1, bias=False), nn.BatchNorm2d(last)
+        )
+        self.cells = nn.ModuleList()
+        after_reduction = False
+        for number in range(cells):
+            reduction = number in (cells // 3, 2 * cells // 3)
+            channels *= 2 if reduction else 1
+            self.cells.append(Cell(before_last, last, channels, reduction, after_reduction))
+            before_last, last, after_reduction = last, NODES * channels, reduction
+        self.classifier = nn.Linear(last, classes)
+        self.alpha_normal = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+        self.alpha_reduce = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+
+    def alphas(self) -> list[Parameter]:
+        return [self.alpha_normal, self.alpha_reduce]
+
+    def forward(self, images: Tensor) -> Tensor:
+        normal, reduce = self.alpha_normal.softmax(1), self.alpha_reduce.softmax(1)
+        before_last = last = self.stem(images)
+        for cell in self.cells:
+            weights = reduce if cell.reduction else normal
+            before_last, last = last, cell(before_last, last, weights)
+        return self.classifier(last.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Darts:
+    """The space, as the search loop sees it."""
+
+    name = "darts"
+    defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
+
+    def supernet(self, *, channels: int, cells: int, classes: int) -> DartsSupernet:
+        return DartsSupernet(channels, cells, classes)
+
+    def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
+        """Each node's two strongest inputs, with their strongest operation but `none`."""
+        normal, reduce = (strongest_inputs(alpha.detach().softmax(1)) for alpha in alphas)
+        return {"architecture": str(Genotype(normal, reduce))}
+
+
+def strongest_inputs(weights: Tensor) -> list[NodeInput]:
+    """The derivation of DARTS.
+
+    Args:
+        weights: [14, 8], softmax of alpha.
+
+    Returns:
+        Two (operation, source) for each node, in the order of their strength.
+    """
+    names = list(CANDIDATES)
+    strength, best = weights[:, 1:].max(1)  # without `none`
+    found: list[NodeInput] = []
+    for node in range(NODES):
+        rows = [row for row, (reader, _) in enumerate(EDGES) if reader == node]
+        rows.sort(key=lambda row: -float(strength[row]))
+        found += [(names[1 + int(best[row])], EDGES[row][1]) for row in rows[:2]]
+    return found
