@@ -35,15 +35,13 @@ def _option(name: str, kind: Any, text: str) -> Callable[[Command], Command]:
     """An option of `bdp search`.
 
     `SearchConfig` has the defaults, so that only what was typed counts as given; the help shows
-    them, and the spaces that differ.
+    them, and the spaces and methods that differ.
     """
     default = DEFAULTS[name]
     if default is not None:
-        others = [
-            f"{space}: {settings.defaults[name]}"
-            for space, settings in SPACES.items()
-            if settings.defaults.get(name, default) != default
-        ]
+        usual = [(f"space {kind}", space.defaults) for kind, space in SPACES.items()]
+        usual += [(f"method {kind}", method.defaults) for kind, method in METHODS.items()]
+        others = [f"{kind}: {d[name]}" for kind, d in usual if d.get(name, default) != default]
         text += f"  [default: {'; '.join([str(default), *others])}]"
     return click.option("--" + name.replace("_", "-"), name, type=kind, help=text)
 
@@ -93,6 +91,7 @@ SHARE = click.FloatRange(0, 1)
 @_option("clip", float, "Largest norm of the weights' gradient.")
 @_option("alpha_lr", float, "Learning rate of alpha's Adam.")
 @_option("alpha_weight_decay", float, "Of alpha.")
+@_option("alpha_start", click.IntRange(0), "Epochs before the first alpha step.")
 @click.option("--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.pass_context

@@ -37,6 +37,7 @@ class SearchConfig:
         train_share: share of the images that trains the weights; the rest updates alpha.
         keep_train, keep_valid: share of a level left at the end; or
         prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
+        alpha_start: epochs before the first alpha step.
         threads: CPU threads; None leaves torch's choice.
         device: "auto" takes a GPU when there is one.
         amp: mixed precision; None: on a GPU only.
@@ -74,6 +75,7 @@ class SearchConfig:
     clip: float = 5.0
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
+    alpha_start: int = 0
     threads: int | None = None
     device: str = "auto"
     amp: bool | None = None
@@ -93,6 +95,9 @@ class SearchConfig:
                 raise UserError(
                     f"--{option.replace('_', '-')} must be at least 1, got {getattr(self, option)}."
                 )
+        for option in ("warmup", "alpha_start"):
+            if getattr(self, option) < 0:
+                raise UserError(f"--{option.replace('_', '-')} must be at least 0.")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"--threads must be at least 1, got {self.threads}.")
         for level in ("train", "valid"):
@@ -103,17 +108,23 @@ class SearchConfig:
 
     @classmethod
     def of(cls, **given: Any) -> "SearchConfig":
-        """The settings given, and for the others what is usual for the space."""
+        """The settings given, and for the others what is usual for the space and the method."""
         space = SPACES.get(given.get("space", cls.space))
-        return cls(**{**(space.defaults if space else {}), **given})
+        method = METHODS.get(given.get("method", cls.method))
+        usual = {**(space.defaults if space else {}), **(method.defaults if method else {})}
+        return cls(**{**usual, **given})
 
     def level_schedule(self, level: str) -> Schedule:
         """The pruning schedule of "train" or "valid"."""
         keep, prune = getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")
         if keep is None and prune is None:
             prune = PRUNE
+        warmup = self.warmup
+        if level == "valid" and self.alpha_start:
+            # Its samples are seen from then on only, and a variance needs two scores.
+            warmup = max(warmup, self.alpha_start + 2)
         try:
-            return Schedule(self.epochs, self.interval, prune, keep, self.schedule, self.warmup)
+            return Schedule(self.epochs, self.interval, prune, keep, self.schedule, warmup)
         except ValueError as error:
             raise UserError(f"pruning of the {level} level: {error}") from error
 

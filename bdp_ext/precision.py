@@ -22,22 +22,23 @@ class Precision:
         self.autocast = torch.autocast(device.type, dtype=half, enabled=enabled)
         self._scaler = torch.amp.GradScaler(device.type, enabled=enabled and half is torch.float16)
 
+    def scale(self, loss: Tensor) -> Tensor:
+        """What a loss's gradient is taken of."""
+        scaled: Tensor = self._scaler.scale(loss)
+        return scaled
+
     def step(
         self,
-        loss: Tensor,
+        gradients: Sequence[Tensor],
         parameters: Sequence[Parameter],
         optimizer: torch.optim.Optimizer,
         clip: float | None = None,
     ) -> None:
-        """One update of `parameters`, and of nothing else, down `loss`.
-
-        Asking autograd for these gradients alone spares the alpha step the weights' gradients and
-        the other way round.
+        """One update of `parameters` down the gradients of a scaled loss.
 
         Args:
             clip: largest norm of the gradient; None: as it is.
         """
-        gradients = torch.autograd.grad(self._scaler.scale(loss), parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self._scaler.unscale_(optimizer)

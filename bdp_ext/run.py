@@ -211,8 +211,10 @@ def _write_events(events: Any, record: dict[str, Any]) -> None:
         if isinstance(value, int | float) and key != "epoch":
             level, _, what = key.partition("_")
             events.add_scalar(f"{what or 'samples'}/{level}", value, record["epoch"])
-    for number, alpha in enumerate(record["alpha"]):
-        weights = torch.tensor(alpha).softmax(1)
+    for number, alpha in enumerate(map(torch.tensor, record["alpha"])):
+        if alpha.dim() == 1:
+            continue  # strengths of edges
+        weights = alpha.softmax(1)
         events.add_image(f"alpha/{number}", weights[None], record["epoch"])
 
 

@@ -20,7 +20,7 @@ from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.level import Level
-from bdp_ext.methods import METHODS
+from bdp_ext.methods import METHODS, Step
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import LevelPruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import SPACES
@@ -51,8 +51,8 @@ class Search:
         self.classes = data.classes
         self.method = METHODS[config.method]
         self.space = SPACES[config.space]
-        self.supernet = self.space.supernet(
-            channels=config.channels, cells=config.cells, classes=len(data.classes)
+        self.supernet = self.method.supernet(
+            self.space, channels=config.channels, cells=config.cells, classes=len(data.classes)
         ).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
 
@@ -83,7 +83,7 @@ class Search:
             self.weight_optimizer, config.epochs, config.lr_min
         )
         self.steps = 0
-        self.steps_unpruned = batches_in_pass(self.train.size, config.batch_size) * config.epochs
+        self._unpruned_epoch_steps = self.epoch_steps
         self.history: list[dict[str, Any]] = []
         self.seconds = {"wall": 0.0, "cpu": 0.0}
         self._clock = (time.perf_counter(), time.process_time())
@@ -122,18 +122,28 @@ class Search:
 
     def step(self) -> None:
         """One alpha step on a validation batch, then one weight step on a training batch."""
-        train, valid = self.train.next_batch(), self.valid.next_batch()
-        with self.precision.autocast:
-            loss = self.method.architecture_loss(self.supernet, valid, train)
-        self.valid.observe(valid, loss)
-        self.precision.step(loss.value, self.supernet.alphas(), self.alpha_optimizer)
-
-        with self.precision.autocast:
-            loss = self.method.weights_loss(self.supernet, train)
-        self.train.observe(train, loss)
-        self.precision.step(
-            loss.value, self.supernet.weights(), self.weight_optimizer, self.config.clip
+        step = Step(
+            self.supernet,
+            self.train.next_batch(),
+            epoch=self.epoch,
+            epochs=self.config.epochs,
+            lr=float(self.schedule.get_last_lr()[0]),
+            autocast=self.precision.autocast,
+            scale=self.precision.scale,
         )
+        # Each level asks autograd for its own gradients alone: the alpha step spares those of the
+        # weights, the weight step those of alpha.
+        if self.epoch >= self.config.alpha_start:
+            valid = self.valid.next_batch()
+            gradients, loss = self.method.architecture_gradients(step, valid)
+            self.valid.observe(valid, loss)
+            self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
+
+        weights = self.supernet.weights()
+        loss = self.method.weights_loss(step)
+        gradients = torch.autograd.grad(self.precision.scale(loss.value), weights)
+        self.train.observe(step.train, loss)
+        self.precision.step(gradients, weights, self.weight_optimizer, self.config.clip)
         self.steps += 1
 
     def end_epoch(self) -> dict[str, Any]:
@@ -186,8 +196,14 @@ class Search:
 
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
+        epochs = {"train": self.config.epochs}
+        epochs["valid"] = max(0, self.config.epochs - self.config.alpha_start)
         return {
-            name: samples_drawn(level.samples.numel(), self.config.batch_size, self.steps_unpruned)
+            name: samples_drawn(
+                level.samples.numel(),
+                self.config.batch_size,
+                self._unpruned_epoch_steps * epochs[name],
+            )
             for name, level in self.levels.items()
         }
 

@@ -99,9 +99,9 @@ def test_each_step_moves_its_own_parameters_only(digits):
     calls = []
     step = search.precision.step
 
-    def watch(loss, parameters, optimizer, clip=None):
+    def watch(gradients, parameters, optimizer, clip=None):
         before = [parameter.detach().clone() for parameter in search.supernet.parameters()]
-        step(loss, parameters, optimizer, clip)
+        step(gradients, parameters, optimizer, clip)
         own = {id(parameter) for parameter in parameters}
         for old, parameter in zip(before, search.supernet.parameters(), strict=True):
             assert torch.equal(old, parameter) == (id(parameter) not in own)

@@ -1,8 +1,24 @@
-"""Search methods: which loss each level's step goes down."""
+"""Search methods: how alpha and the weights are updated."""
 
-from bdp_ext.methods.darts import Darts
-from bdp_ext.methods.method import Batch, Loss, Method
+from bdp_ext.methods.beta_darts import BetaDarts
+from bdp_ext.methods.darts import Darts, ExactSecondOrderDarts, SecondOrderDarts
+from bdp_ext.methods.method import Batch, Loss, Method, Step
+from bdp_ext.methods.pc_darts import PcDarts
 
-METHODS: dict[str, Method] = {method.name: method for method in (Darts(),)}
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (Darts(), SecondOrderDarts(), ExactSecondOrderDarts(), PcDarts(), BetaDarts())
+}
 
-__all__ = ["METHODS", "Batch", "Darts", "Loss", "Method"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "BetaDarts",
+    "Darts",
+    "ExactSecondOrderDarts",
+    "Loss",
+    "Method",
+    "PcDarts",
+    "SecondOrderDarts",
+    "Step",
+]

@@ -1,11 +1,14 @@
-"""What the search loop asks of a method."""
+"""What a search method is: a few named steps, each with the plain DARTS answer."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from bdp_ext.spaces import Supernet
+from bdp_ext.spaces import Space, Supernet
 
 
 @dataclass(frozen=True)
@@ -18,23 +21,70 @@ class Batch:
 
 
 class Loss(NamedTuple):
-    """A level's loss and the logits it came from, by which the pruner scores the batch."""
+    """A loss and the logits it came from, by which the pruner scores the batch."""
 
     value: Tensor  # []
     logits: Tensor  # [B, classes]
 
 
-class Method(Protocol):
-    """A search method. The loop takes the gradients: each loss with respect to its own level's
-    parameters only."""
+@dataclass(frozen=True)
+class Step:
+    """One step of the search, as the loop hands it to the method.
 
-    @property
-    def name(self) -> str:
-        """As the command line spells it."""
+    Attributes:
+        supernet: at its current weights and alphas.
+        train: the batch of D_T that the weight step takes.
+        epoch: epochs that are over.
+        epochs: of the whole search.
+        lr: learning rate of the weights.
+        autocast: the precision of forward passes.
+        scale: what a loss must pass through before its gradient is taken (float16's loss scaling).
+    """
 
-    def architecture_loss(self, supernet: Supernet, valid: Batch, train: Batch) -> Loss:
-        """What the alpha step goes down, from a batch of D_V and the batch of D_T that comes
-        next."""
+    supernet: Supernet
+    train: Batch
+    epoch: int
+    epochs: int
+    lr: float
+    autocast: torch.autocast
+    scale: Callable[[Tensor], Tensor]
 
-    def weights_loss(self, supernet: Supernet, train: Batch) -> Loss:
-        """What the weight step goes down, from a batch of D_T."""
+    def classify(self, batch: Batch, forward: Callable[[Tensor], Tensor] | None = None) -> "Loss":
+        """Cross-entropy of a batch; `forward` stands in for the supernet."""
+        with self.autocast:
+            logits = (forward or self.supernet)(batch.images)
+            return Loss(cross_entropy(logits, batch.target), logits)
+
+
+class Method:
+    """First-order DARTS; other methods override the steps in which they differ.
+
+    Attributes:
+        name: as the command line spells it.
+        defaults: settings of `SearchConfig` that are usual for this method and differ from the
+            space's.
+    """
+
+    name = "method"
+    defaults: Mapping[str, Any] = {}
+
+    def supernet(self, space: Space, *, channels: int, cells: int, classes: int) -> Supernet:
+        """The network to search in.
+
+        Raises:
+            UserError: the method does not work on this space.
+        """
+        return space.supernet(channels=channels, cells=cells, classes=classes)
+
+    def architecture_loss(self, step: Step, valid: Batch) -> Loss:
+        """The loss of a validation batch, what is added to it included."""
+        return step.classify(valid)
+
+    def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
+        """The (scaled) gradient for each alpha, and the validation batch's loss."""
+        loss = self.architecture_loss(step, valid)
+        return torch.autograd.grad(step.scale(loss.value), step.supernet.alphas()), loss
+
+    def weights_loss(self, step: Step) -> Loss:
+        """The loss of the training batch."""
+        return step.classify(step.train)

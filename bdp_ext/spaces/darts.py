@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bdp_ext.spaces.genotype import Genotype, NodeInput
-from bdp_ext.spaces.mixed_op import MixedOp
+from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import (
     Builder,
     DilatedConv,
@@ -26,6 +26,7 @@ NODES = 4
 INPUTS = 2
 EDGES = tuple((node, source) for node in range(NODES) for source in range(INPUTS + node))
 """(node, what it reads: 0 and 1 are the two cells before, 2 is node 0): the rows of alpha."""
+INCOMING = tuple(INPUTS + node for node in range(NODES))
 
 
 def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
@@ -52,10 +53,17 @@ class Cell(nn.Module):
         channels: of every node.
         reduction: halve the resolution.
         after_reduction: the cell before did, so that the one before it is twice as large.
+        part: search in one `part`-th of the channels; 1: in all.
     """
 
     def __init__(
-        self, before_last: int, last: int, channels: int, reduction: bool, after_reduction: bool
+        self,
+        before_last: int,
+        last: int,
+        channels: int,
+        reduction: bool,
+        after_reduction: bool,
+        part: int = 1,
     ) -> None:
         super().__init__()
         self.reduction = reduction
@@ -66,15 +74,20 @@ class Cell(nn.Module):
         )
         self.second = ReluConvBn(last, channels, 1)
         self.edges = nn.ModuleList(
-            MixedOp(CANDIDATES, channels, 2 if reduction and source < INPUTS else 1)
+            mixed_op(CANDIDATES, channels, 2 if reduction and source < INPUTS else 1, part)
             for _, source in EDGES
         )
 
-    def forward(self, before_last: Tensor, last: Tensor, weights: Tensor) -> Tensor:
-        """The outputs of the two cells before, weights [14, 8] -> [B, 4 * channels, H', W']."""
+    def forward(
+        self, before_last: Tensor, last: Tensor, weights: Tensor, strengths: Tensor | None = None
+    ) -> Tensor:
+        """The outputs of the two cells before, weights [14, 8], strengths of the edges [14] or none
+        -> [B, 4 * channels, H', W']."""
         states = [self.first(before_last), self.second(last)]
         for row, (node, source) in enumerate(EDGES):
             y = self.edges[row](states[source], weights[row])
+            if strengths is not None:
+                y = strengths[row] * y
             if source == 0:
                 states.append(y)
             else:
@@ -89,9 +102,12 @@ class DartsSupernet(Supernet):
         channels: C of the first cells' nodes (16 in the paper).
         cells: all cells (8 in the paper).
         classes: outputs.
+        part: search in one `part`-th of the channels, with normalised edges (PC-DARTS); 1: in all.
     """
 
-    def __init__(self, channels: int = 16, cells: int = 8, classes: int = 10) -> None:
+    def __init__(
+        self, channels: int = 16, cells: int = 8, classes: int = 10, part: int = 1
+    ) -> None:
         super().__init__()
         before_last = last = 3 * channels
         self.stem = nn.Sequential(
@@ -102,21 +118,30 @@ class DartsSupernet(Supernet):
         for number in range(cells):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
-            self.cells.append(Cell(before_last, last, channels, reduction, after_reduction))
+            self.cells.append(Cell(before_last, last, channels, reduction, after_reduction, part))
             before_last, last, after_reduction = last, NODES * channels, reduction
         self.classifier = nn.Linear(last, classes)
         self.alpha_normal = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
         self.alpha_reduce = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+        if part > 1:
+            self.beta_normal = Parameter(1e-3 * torch.randn(len(EDGES)))
+            self.beta_reduce = Parameter(1e-3 * torch.randn(len(EDGES)))
+        self.part = part
 
     def alphas(self) -> list[Parameter]:
-        return [self.alpha_normal, self.alpha_reduce]
+        alphas = [self.alpha_normal, self.alpha_reduce]
+        return alphas if self.part == 1 else [*alphas, self.beta_normal, self.beta_reduce]
 
     def forward(self, images: Tensor) -> Tensor:
-        normal, reduce = self.alpha_normal.softmax(1), self.alpha_reduce.softmax(1)
+        architecture = self.alphas()
+        weights = [alpha.softmax(1) for alpha in architecture[:2]]
+        strengths: list[Tensor | None] = [None, None]
+        if self.part > 1:
+            strengths = [normalise_edges(beta, INCOMING) for beta in architecture[2:]]
         before_last = last = self.stem(images)
         for cell in self.cells:
-            weights = reduce if cell.reduction else normal
-            before_last, last = last, cell(before_last, last, weights)
+            kind = 1 if cell.reduction else 0
+            before_last, last = last, cell(before_last, last, weights[kind], strengths[kind])
         return self.classifier(last.mean((2, 3)))  # type: ignore[no-any-return]
 
 
@@ -126,12 +151,15 @@ class Darts:
     name = "darts"
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
 
-    def supernet(self, *, channels: int, cells: int, classes: int) -> DartsSupernet:
-        return DartsSupernet(channels, cells, classes)
+    def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
+        return DartsSupernet(channels, cells, classes, part)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """Each node's two strongest inputs, with their strongest operation but `none`."""
-        normal, reduce = (strongest_inputs(alpha.detach().softmax(1)) for alpha in alphas)
+        weights = [alpha.detach().softmax(1) for alpha in alphas[:2]]
+        for kind, beta in enumerate(alphas[2:]):
+            weights[kind] *= normalise_edges(beta.detach(), INCOMING).unsqueeze(1)
+        normal, reduce = map(strongest_inputs, weights)
         return {"architecture": str(Genotype(normal, reduce))}
 
 

@@ -1,7 +1,8 @@
 """The mixed op: every candidate of an edge at once, weighted by softmax(alpha)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from bdp_ext.spaces.operations import Builder
@@ -28,3 +29,45 @@ class MixedOp(nn.Module):
         for k in others:
             total = total + weights[k] * self.operations[k](x)
         return total
+
+
+class PartialMixedOp(nn.Module):
+    """The mixed op on one `part`-th of the channels; the others pass by, and a shuffle mixes them.
+
+    Source: PC-DARTS (arXiv 1907.05737), Eq. 2.
+    """
+
+    def __init__(
+        self, candidates: Mapping[str, Builder], channels: int, stride: int = 1, part: int = 4
+    ) -> None:
+        super().__init__()
+        self.part = part
+        self.searched = channels // part
+        self.mixed = MixedOp(candidates, self.searched, stride)
+        self.bypass = nn.Identity() if stride == 1 else nn.MaxPool2d(stride, stride)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Shapes as in `MixedOp`."""
+        y = self.mixed(x[:, : self.searched], weights)
+        y = torch.cat([y, self.bypass(x[:, self.searched :])], 1)
+        return torch.channel_shuffle(y, self.part)
+
+
+def mixed_op(
+    candidates: Mapping[str, Builder], channels: int, stride: int = 1, part: int = 1
+) -> nn.Module:
+    """The mixed op on all channels (part = 1) or on one `part`-th of them."""
+    if part == 1:
+        return MixedOp(candidates, channels, stride)
+    return PartialMixedOp(candidates, channels, stride, part)
+
+
+def normalise_edges(beta: Tensor, incoming: Sequence[int]) -> Tensor:
+    """Softmax of beta [edges] over the edges of one node, node after node.
+
+    Args:
+        incoming: how many edges each node reads.
+
+    Source: PC-DARTS (arXiv 1907.05737), Eq. 3.
+    """
+    return torch.cat([part.softmax(0) for part in beta.split(list(incoming))])

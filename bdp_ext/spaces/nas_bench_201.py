@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from bdp_ext.spaces.mixed_op import MixedOp
+from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import Builder, ReluConvBn, Zero, average_pool, skip
 from bdp_ext.spaces.space import Supernet
 
@@ -21,20 +21,23 @@ CANDIDATES: dict[str, Builder] = {
 NODES = 4
 EDGES = tuple((node, source) for node in range(1, NODES) for source in range(node))
 """(node, the node it reads): the rows of alpha, in the benchmark's order."""
+INCOMING = (1, 2, 3)
 
 
 class Cell(nn.Module):
     """Four nodes; each is the sum of mixed ops over all nodes before it."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, part: int = 1) -> None:
         super().__init__()
-        self.edges = nn.ModuleList(MixedOp(CANDIDATES, channels) for _ in EDGES)
+        self.edges = nn.ModuleList(mixed_op(CANDIDATES, channels, part=part) for _ in EDGES)
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x [B, C, H, W], weights [6, 5] -> [B, C, H, W]."""
+    def forward(self, x: Tensor, weights: Tensor, strengths: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W], weights [6, 5], strengths of the edges [6] or none -> [B, C, H, W]."""
         nodes = [x]
         for row, (node, source) in enumerate(EDGES):
             y = self.edges[row](nodes[source], weights[row])
+            if strengths is not None:
+                y = strengths[row] * y
             if source == 0:
                 nodes.append(y)
             else:
@@ -63,9 +66,12 @@ class NasBench201Supernet(Supernet):
         channels: C of the first stage (16 in the benchmark); 2C and 4C in the others.
         cells: N, the cells of a stage (5 in the benchmark).
         classes: outputs.
+        part: search in one `part`-th of the channels, with normalised edges (PC-DARTS); 1: in all.
     """
 
-    def __init__(self, channels: int = 16, cells: int = 5, classes: int = 10) -> None:
+    def __init__(
+        self, channels: int = 16, cells: int = 5, classes: int = 10, part: int = 1
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
@@ -75,20 +81,22 @@ class NasBench201Supernet(Supernet):
             width = channels * 2**stage
             if stage:
                 stages.append(Reduction(width // 2, width))
-            stages += [Cell(width) for _ in range(cells)]
+            stages += [Cell(width, part) for _ in range(cells)]
         self.stages = nn.ModuleList(stages)
         self.last = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(4 * channels, classes)
         self.alpha = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+        self.beta = Parameter(1e-3 * torch.randn(len(EDGES))) if part > 1 else None
 
     def alphas(self) -> list[Parameter]:
-        return [self.alpha]
+        return [self.alpha] if self.beta is None else [self.alpha, self.beta]
 
     def forward(self, images: Tensor) -> Tensor:
         weights = self.alpha.softmax(1)
+        strengths = None if self.beta is None else normalise_edges(self.beta, INCOMING)
         x = self.stem(images)
         for block in self.stages:
-            x = block(x, weights) if isinstance(block, Cell) else block(x)
+            x = block(x, weights, strengths) if isinstance(block, Cell) else block(x)
         return self.classifier(self.last(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
@@ -98,12 +106,14 @@ class NasBench201:
     name = "nas-bench-201"
     defaults: Mapping[str, Any] = {"cells": 5, "weight_decay": 5e-4}
 
-    def supernet(self, *, channels: int, cells: int, classes: int) -> NasBench201Supernet:
-        return NasBench201Supernet(channels, cells, classes)
+    def supernet(
+        self, *, channels: int, cells: int, classes: int, part: int = 1
+    ) -> NasBench201Supernet:
+        return NasBench201Supernet(channels, cells, classes, part)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """The strongest candidate of each edge; `none` may win, as in its authors' code."""
-        (alpha,) = alphas
+        alpha = alphas[0]  # the strength of an edge does not matter: every edge is kept
         names = list(CANDIDATES)
         strongest = alpha.argmax(1).tolist()
         # Beside it the cell with every edge: the best of the candidates after `none`.

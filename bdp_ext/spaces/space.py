@@ -15,7 +15,8 @@ class Supernet(nn.Module):
     """
 
     def alphas(self) -> list[Parameter]:
-        """The architecture parameters, each [edges, candidates]."""
+        """The architecture parameters: alphas, each [edges, candidates], and after them the edges'
+        strengths, each [edges], where the supernet has them."""
         raise NotImplementedError
 
     def weights(self) -> list[Parameter]:
@@ -35,8 +36,12 @@ class Space(Protocol):
     def defaults(self) -> Mapping[str, Any]:
         """Settings of `SearchConfig` that are usual for this space and differ from others'."""
 
-    def supernet(self, *, channels: int, cells: int, classes: int) -> Supernet:
-        """A freshly initialised supernet (torch's global generator)."""
+    def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> Supernet:
+        """A freshly initialised supernet (torch's global generator).
+
+        Args:
+            part: search in one `part`-th of the channels, with normalised edges; 1: in all.
+        """
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """The strongest cell in the space's own string form, under the key `architecture`.

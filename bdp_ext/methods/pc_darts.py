@@ -1,0 +1,23 @@
+"""PC-DARTS (arXiv 1907.05737): a quarter of the channels is searched, edges are normalised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bdp_ext.methods.method import Method
+from bdp_ext.spaces import Space, Supernet
+
+
+class PcDarts(Method):
+    """First order on a partial supernet; alpha waits until the weights have found their feet."""
+
+    name = "pc-darts"
+    defaults: Mapping[str, Any] = {
+        "batch_size": 256,
+        "lr": 0.1,
+        "lr_min": 0.0,
+        "alpha_lr": 6e-4,
+        "alpha_start": 15,
+    }
+
+    def supernet(self, space: Space, *, channels: int, cells: int, classes: int) -> Supernet:
+        return space.supernet(channels=channels, cells=cells, classes=classes, part=4)
