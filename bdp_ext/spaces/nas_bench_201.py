@@ -58,6 +58,12 @@ class Reduction(nn.Module):
         return self.shortcut(x) + self.second(self.first(x))  # type: ignore[no-any-return]
 
 
+def stem(channels: int) -> nn.Module:
+    """Image to features."""
+    conv = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+
 class NasBench201Supernet(Supernet):
     """Stem, three stages of N cells with a residual reduction between them, pooling and a
     classifier.
@@ -73,9 +79,7 @@ class NasBench201Supernet(Supernet):
         self, channels: int = 16, cells: int = 5, classes: int = 10, part: int = 1
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-        )
+        self.stem = stem(channels)
         stages: list[nn.Module] = []
         for stage in range(3):
             width = channels * 2**stage
