@@ -38,6 +38,7 @@ class SearchConfig:
         keep_train, keep_valid: share of a level left at the end; or
         prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
         alpha_start: epochs before the first alpha step.
+        eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
         threads: CPU threads; None leaves torch's choice.
         device: "auto" takes a GPU when there is one.
         amp: mixed precision; None: on a GPU only.
@@ -76,6 +77,7 @@ class SearchConfig:
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
     alpha_start: int = 0
+    eigenvalue_every: int = 0
     threads: int | None = None
     device: str = "auto"
     amp: bool | None = None
@@ -95,7 +97,7 @@ class SearchConfig:
                 raise UserError(
                     f"--{option.replace('_', '-')} must be at least 1, got {getattr(self, option)}."
                 )
-        for option in ("warmup", "alpha_start"):
+        for option in ("warmup", "alpha_start", "eigenvalue_every"):
             if getattr(self, option) < 0:
                 raise UserError(f"--{option.replace('_', '-')} must be at least 0.")
         if self.threads is not None and self.threads < 1:

@@ -19,6 +19,7 @@ import torch
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
+from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
 from bdp_ext.methods import METHODS, Step
 from bdp_ext.precision import Precision
@@ -122,7 +123,7 @@ class Search:
 
     def step(self) -> None:
         """One alpha step on a validation batch, then one weight step on a training batch."""
-        step = Step(
+        step = self._step = Step(
             self.supernet,
             self.train.next_batch(),
             epoch=self.epoch,
@@ -134,7 +135,7 @@ class Search:
         # Each level asks autograd for its own gradients alone: the alpha step spares those of the
         # weights, the weight step those of alpha.
         if self.epoch >= self.config.alpha_start:
-            valid = self.valid.next_batch()
+            valid = self._valid_batch = self.valid.next_batch()
             gradients, loss = self.method.architecture_gradients(step, valid)
             self.valid.observe(valid, loss)
             self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
@@ -163,12 +164,23 @@ class Search:
             }
         record |= self.space.derive(self.supernet.alphas())
         record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}
+        every = self.config.eigenvalue_every
+        if every and record["epoch"] % every == 0 and self.valid.seen:
+            record["eigenvalue"] = self._eigenvalue()
         for level in self.levels.values():
             level.end_epoch()
             level.start_epoch()
         self.schedule.step()
         self.history.append(record)
         return record
+
+    def _eigenvalue(self) -> float:
+        """Dominant eigenvalue of the last validation batch's Hessian, in full precision."""
+        step = replace(self._step, autocast=torch.autocast(self.device.type, enabled=False))
+        return dominant_eigenvalue(
+            lambda: self.method.architecture_loss(step, self._valid_batch).value,
+            self.supernet.alphas(),
+        )
 
     @property
     def alpha(self) -> list[list[list[float]]]:
