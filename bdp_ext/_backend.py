@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _libraries, _reference
+from bdp_ext import _libraries, _reference, _register, kernels
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
@@ -22,11 +22,12 @@ def backend(name: str) -> Iterator[None]:
 
     Args:
         name: "reference" (plain torch, any device), "cpu" (compiled C++), "cuda" (compiled CUDA) or
-            "triton".
+            "triton" (a CUDA device; with TRITON_INTERPRET=1 set before Python starts, the CPU).
 
     Raises:
         ValueError: no such backend.
-        RuntimeError: the backend is not there; the sentence names the fix.
+        RuntimeError: the backend is not there; the sentence names the fix. An operation raises it
+            where its tensors are on a device that the backend does not serve.
     """
     global _forced
     _require(name)
@@ -41,6 +42,10 @@ def implementation(op: str, like: Tensor) -> Callable[..., Any]:
     """The function that computes `op` for tensors on the device of `like`."""
     if _forced == "reference":
         return getattr(_reference, op)  # type: ignore[no-any-return]
+    if _forced == "triton":
+        if problem := kernels.why_not(like):
+            raise RuntimeError(f"{op}: backend 'triton' is forced, but {problem}.")
+        return kernels.launcher(op)
     if _forced is not None and like.device.type != _forced:
         raise RuntimeError(
             f"{op}: backend {_forced!r} is forced, but the tensors are on {like.device}; "
@@ -54,8 +59,12 @@ def _require(name: str) -> None:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}.")
     if name in ("cpu", "cuda") and not _libraries.loaded(name):
         raise RuntimeError(f"backend {name!r} is not there: {_libraries.reason(name)}")
+    if name == "triton" and not kernels.installed():
+        raise RuntimeError("backend 'triton' is not there: pip install triton")
 
 
+if not _libraries.loaded("cuda"):
+    _register.give_cuda_to_triton()
 if os.environ.get("BDP_EXT_BACKEND"):
     _require(os.environ["BDP_EXT_BACKEND"])
     _forced = os.environ["BDP_EXT_BACKEND"]

@@ -1,13 +1,17 @@
 """Every operation's schema, fallback and fake kernel: the one place where ops are registered.
 
 One owner per (op, device). The plain torch reference serves every device; a compiled library that
-is loaded (`_libraries.py`) takes its own device over. C++ only implements; it defines no schema.
+is loaded (`_libraries.py`) takes its own device over. Where the CUDA one is not, Triton does, if it
+is installed. C++ only implements; it defines no schema.
 """
+
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdp_ext import _reference
+from bdp_ext import _reference, kernels
 
 SCHEMAS = {
     "el2n": "(Tensor logits, Tensor target) -> Tensor",
@@ -20,6 +24,8 @@ SCHEMAS = {
         "(Tensor score, Tensor label, Tensor cap, int k, bool largest) -> (Tensor, Tensor)"
     ),
 }
+
+_triton_owns: set[str] = set()  # on CUDA devices
 
 _library = torch.library.Library("bdp_ext", "DEF")
 for _name, _schema in SCHEMAS.items():
@@ -49,9 +55,24 @@ def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple
     return score.new_empty(score.shape, dtype=torch.bool), score.new_empty((), dtype=torch.int64)
 
 
+def give_cuda_to_triton() -> None:
+    """Let Triton compute on CUDA devices. `_backend.py` asks for it where the compiled library did
+    not load; without triton it does nothing."""
+    if torch.version.cuda is not None and kernels.installed():
+        for op in SCHEMAS:
+            _library.impl(op, partial(_on_triton, op), "CUDA")
+            _triton_owns.add(op)
+
+
+def _on_triton(op: str, *arguments: Any) -> Any:
+    """Triton, or the reference on a GPU too old for it. Imports the kernel on its first call."""
+    run = getattr(_reference, op) if kernels.why_not(arguments[0]) else kernels.launcher(op)
+    return run(*arguments)
+
+
 def owner(op: str, device: str) -> str:
     """Who computes `op` on `device` ("cpu", "cuda", ...): "compiled", "triton" or "reference"."""
     key = device.upper()
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"bdp_ext::{op}", key):
         return "reference"
-    return "compiled"
+    return "triton" if key == "CUDA" and op in _triton_owns else "compiled"

@@ -1,0 +1,65 @@
+# make search   environment, install, a search on scikit-learn's digits     make test    the tests
+# make check    what CI runs: lint, types, compile, tests                    make format  put the sources in shape
+
+PYTHON ?= python3
+VENV   ?= .venv
+# A V100 needs TORCH=torch==2.10.0, the last release for sm_70.
+TORCH  ?= torch==2.14.1 torchvision==0.29.1
+OUT    ?= runs/digits
+NB201  ?=
+SEARCH_FLAGS ?= --data digits --epochs 50 --interval 5 --channels 4 --cells 1 --batch-size 64
+
+BIN      := $(VENV)/bin
+PIP      := tools/retry $(BIN)/python -m pip install -q
+CXX_CODE := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+# What an installation is made of; Python sources are used where they lie.
+BUILD    := pyproject.toml setup.py CMakeLists.txt $(wildcard tools/*.py) $(shell find csrc -type f)
+
+.PHONY: search test check lint types compile format clean
+
+search: $(VENV)/installed
+	$(BIN)/bdp search --out $(OUT) $(SEARCH_FLAGS) $(if $(wildcard $(OUT)/config.json),--resume)
+	$(if $(NB201),$(BIN)/bdp query --run $(OUT) --nb201 $(NB201))
+
+test: compile
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: lint types compile test
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_CODE)
+
+types: $(VENV)/dev
+	$(BIN)/mypy --strict bdp_ext
+
+# A C++ library that fails to compile is an error here; `pip install` would go on without it.
+compile: $(VENV)/dev
+	BDP_EXT_CPU=1 $(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/bdp info
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_CODE)
+
+clean:
+	rm -rf build dist $(VENV) bdp_ext/_build.json bdp_ext/_C*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	tools/system_packages $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/torch: $(BIN)/python
+	$(PIP) $(TORCH)
+	touch $@
+
+$(VENV)/installed: $(VENV)/torch $(BUILD)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/torch pyproject.toml
+	$(PIP) -e '.[dev]'
+	touch $@
