@@ -25,8 +25,8 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
     own = z.gather(1, own_class).squeeze(1)
     rivals = z.scatter(1, own_class, float("-inf"))
     top = rivals.amax(1)
-    # A row without a finite rival is certain of its class: exp(-inf - 0) = 0 gives s = 0.
-    anchor = top.where(top > float("-inf"), 0.0)
+    # A row without a finite rival is certain of its class: exp(-inf - own) = 0 gives s = 0.
+    anchor = top.where(top > float("-inf"), own)
     e = (rivals - anchor.unsqueeze(1)).exp()
     s1, s2 = e.sum(1), e.square().sum(1)
     margin = own - anchor

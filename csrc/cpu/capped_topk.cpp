@@ -1,0 +1,298 @@
+// capped_topk on the CPU, in O(N + C): the k lowest keys such that no class gives more than its cap.
+//
+//   1. Samples in class order: as they lie where labels ascend already, else by a counting sort of the scores.
+//   2. In each class whose cap binds, the limit that lets just `cap` samples through.
+//   3. Over all that the classes let through, the limit of the k lowest: counts of the keys' upper 16 bits (made while
+//      a class is in the cache), then of the lower 16 within the one upper half that matters.
+//   4. Take what is below both limits. What equals a limit is settled in index order.
+
+#include "ops.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+namespace bdp_ext {
+
+// Keys up to `bound` pass, and of those that equal bound + 1 the first `ties`.
+struct Limit {
+  int32_t bound;
+  int64_t ties;
+};
+
+template <typename Label>
+inline uint64_t ClassOf(Label label, int64_t classes) {
+  const uint64_t c = static_cast<uint64_t>(static_cast<int64_t>(label));
+  return c < static_cast<uint64_t>(classes) ? c : static_cast<uint64_t>(classes);
+}
+
+}  // namespace bdp_ext
+
+#define BDP_KERNELS "cpu/capped_topk_kernel.h"
+#include "cpu/for_each_isa.h"
+#include "cpu/parallel.h"
+
+namespace bdp_ext {
+namespace {
+
+constexpr int64_t kGrain = 65536;  // samples a thread is worth
+constexpr int64_t kHalf = 65536;   // values of 16 bits
+constexpr int64_t kChunk = 4096;   // samples of one call of MarkByClass
+constexpr Limit kAll = {INT32_MAX, 0};
+constexpr Limit kNone = {INT32_MIN, 0};
+
+// The samples of one class, at [begin, end) in class order.
+struct Run {
+  int64_t begin, end, label;
+  int64_t Size() const { return end - begin; }
+};
+
+template <typename Label>
+class Selection {
+ public:
+  Selection(const float* score, const Label* label, int64_t samples, const int64_t* cap,
+            int64_t classes, int64_t k, bool largest, bool* mask)
+      : score_(score), label_(label), samples_(samples), cap_(cap), classes_(classes), k_(k),
+        flip_(largest ? -1 : 0), mask_(mask), parts_(Parts(samples, kGrain)) {}
+
+  int64_t Run() {
+    if (!FindRuns()) SortByClass();
+    int64_t allowed = 0;
+    for (const auto& run : runs_) allowed += std::min(run.Size(), CapOf(run.label));
+    if (allowed == 0 || k_ == 0) {
+      std::fill(mask_, mask_ + samples_, false);
+      return 0;
+    }
+    LimitClasses(allowed > k_);
+    if (allowed > k_) LimitAll();
+    sorted_.empty() ? MarkRuns() : MarkUnsorted();
+    SettleTies();
+    return std::min(allowed, k_);
+  }
+
+ private:
+  int64_t CapOf(int64_t label) const { return std::max<int64_t>(cap_[label], 0); }
+  const float* InClassOrder() const { return sorted_.empty() ? score_ : sorted_.data(); }
+
+  // function(part, first run, end of runs): about as many samples in each part.
+  template <typename Function>
+  void ForRuns(const Function& function) const {
+    const auto first = [&](int64_t part) {
+      const int64_t begin = samples_ * part / parts_;
+      return std::partition_point(runs_.begin(), runs_.end(),
+                                  [&](const auto& run) { return run.begin < begin; }) -
+             runs_.begin();
+    };
+    ForEachPart(parts_, [&](int64_t part) {
+      function(part, first(part),
+               part + 1 == parts_ ? static_cast<int64_t>(runs_.size()) : first(part + 1));
+    });
+  }
+
+  // The runs of equal labels; false where they do not ascend.
+  bool FindRuns() {
+    const auto next_change = BDP_PICK(NextChange<Label>);
+    for (int64_t begin = 0; begin < samples_;) {
+      const Label label = label_[begin];
+      if (begin > 0 && label < label_[begin - 1]) return false;
+      const int64_t end = next_change(label_, begin, samples_);
+      if (label >= 0 && label < classes_) runs_.push_back({begin, end, label});
+      begin = end;
+    }
+    return true;
+  }
+
+  // Counting sort of the scores, stable; what has no class comes last.
+  void SortByClass() {
+    const int64_t bins = classes_ + 1;
+    std::vector<int64_t> place(parts_ * bins, 0);
+    ForEachPart(parts_, [&](int64_t part) {
+      int64_t* count = place.data() + part * bins;
+      const int64_t end = samples_ * (part + 1) / parts_;
+      for (int64_t i = samples_ * part / parts_; i < end; ++i) ++count[ClassOf(label_[i], classes_)];
+    });
+    runs_.clear();
+    int64_t begin = 0;
+    for (int64_t c = 0; c < bins; ++c) {
+      int64_t end = begin;
+      for (int64_t part = 0; part < parts_; ++part) {
+        const int64_t count = place[part * bins + c];
+        place[part * bins + c] = end;
+        end += count;
+      }
+      if (c < classes_ && end > begin) runs_.push_back({begin, end, c});
+      begin = end;
+    }
+    sorted_.resize(samples_);
+    ForEachPart(parts_, [&](int64_t part) {
+      int64_t* to = place.data() + part * bins;
+      const int64_t end = samples_ * (part + 1) / parts_;
+      for (int64_t i = samples_ * part / parts_; i < end; ++i) {
+        sorted_[to[ClassOf(label_[i], classes_)]++] = score_[i];
+      }
+    });
+  }
+
+  // Step 2, and with `count` the first half of step 3.
+  void LimitClasses(bool count) {
+    limits_.assign(classes_ + 1, kNone);
+    if (count) upper_.assign(parts_ * kHalf, 0);
+    const auto keys_of = BDP_PICK(KeysOf);
+    const auto select = BDP_PICK(SelectLimit);
+    const auto count_upper = BDP_PICK(CountUpper);
+    const float* score = InClassOrder();
+    ForRuns([&](int64_t part, int64_t first, int64_t last) {
+      std::vector<int32_t> keys;
+      for (int64_t r = first; r < last; ++r) {
+        const auto& run = runs_[r];
+        const int64_t cap = CapOf(run.label);
+        Limit& limit = limits_[run.label];
+        if (cap == 0) continue;
+        limit = kAll;
+        if (cap < run.Size()) {
+          if (static_cast<int64_t>(keys.size()) < run.Size()) keys.resize(run.Size());
+          int32_t lowest, highest;
+          keys_of(score + run.begin, run.Size(), flip_, keys.data(), &lowest, &highest);
+          limit = select(keys.data(), run.Size(), lowest, highest, cap);
+        }
+        if (!count) continue;
+        int64_t* upper = upper_.data() + part * kHalf;
+        count_upper(score + run.begin, run.Size(), flip_, limit.bound, upper);
+        if (limit.ties > 0) upper[((limit.bound + 1) >> 16) + kHalf / 2] += limit.ties;
+      }
+    });
+  }
+
+  // The lowest value whose cumulative count reaches `rank`, over all parts; takes from `rank` what lies below it.
+  int64_t Find(const std::vector<int64_t>& counts, int64_t* rank) const {
+    for (int64_t value = 0;; ++value) {
+      int64_t count = 0;
+      for (int64_t part = 0; part < parts_; ++part) count += counts[part * kHalf + value];
+      if (count >= *rank) return value;
+      *rank -= count;
+    }
+  }
+
+  // Step 3: more pass the classes than k, so there is a k-th.
+  void LimitAll() {
+    int64_t rank = k_;
+    const int32_t upper = static_cast<int32_t>(Find(upper_, &rank) - kHalf / 2);
+    std::vector<int64_t> lower(parts_ * kHalf, 0);
+    const auto count_lower = BDP_PICK(CountLower);
+    const float* score = InClassOrder();
+    ForRuns([&](int64_t part, int64_t first, int64_t last) {
+      int64_t* counts = lower.data() + part * kHalf;
+      for (int64_t r = first; r < last; ++r) {
+        const Limit& limit = limits_[runs_[r].label];
+        if (limit.bound == INT32_MIN) continue;
+        count_lower(score + runs_[r].begin, runs_[r].Size(), flip_, limit.bound, upper, counts);
+        const int32_t tie = limit.bound + (limit.ties > 0);
+        if (limit.ties > 0 && tie >> 16 == upper) counts[tie & 0xffff] += limit.ties;
+      }
+    });
+    const int64_t value = Find(lower, &rank);
+    const int32_t key = static_cast<int32_t>(static_cast<uint32_t>(upper) << 16 |
+                                             static_cast<uint32_t>(value));
+    all_ = {key - 1, rank};
+  }
+
+  // What a class takes without question, and the key of which some may be taken (INT32_MIN: none).
+  int32_t BoundOf(const Limit& limit) const { return std::min(limit.bound, all_.bound); }
+  int32_t TieOf(const Limit& limit) const {
+    const int32_t bound = BoundOf(limit);
+    const bool none = bound == INT32_MAX || (bound == limit.bound && limit.ties == 0) ||
+                      (bound == all_.bound && all_.ties == 0);
+    return none ? INT32_MIN : bound + 1;
+  }
+
+  void MarkRuns() {
+    ties_.resize(parts_);
+    const auto mark = BDP_PICK(Mark);
+    ForRuns([&](int64_t part, int64_t first, int64_t last) {
+      int64_t done = first > 0 ? runs_[first - 1].end : 0;
+      for (int64_t r = first; r < last; ++r) {
+        const auto& run = runs_[r];
+        std::fill(mask_ + done, mask_ + run.begin, false);
+        done = run.end;
+        const int32_t tie = TieOf(limits_[run.label]);
+        if (!mark(score_ + run.begin, run.Size(), flip_, BoundOf(limits_[run.label]), tie,
+                  mask_ + run.begin)) {
+          continue;
+        }
+        for (int64_t i = run.begin; i < run.end; ++i) {
+          if (plain::KeyOf(score_[i], flip_) == tie) ties_[part].push_back(i);
+        }
+      }
+      if (part + 1 == parts_) std::fill(mask_ + done, mask_ + samples_, false);
+    });
+  }
+
+  void MarkUnsorted() {
+    ties_.resize(parts_);
+    std::vector<int32_t> bound(classes_ + 1), tie(classes_ + 1);
+    for (int64_t c = 0; c <= classes_; ++c) {
+      bound[c] = BoundOf(limits_[c]);
+      tie[c] = TieOf(limits_[c]);
+    }
+    const auto mark = BDP_PICK(MarkByClass<Label>);
+    ForEachPart(parts_, [&](int64_t part) {
+      std::vector<int32_t> ties(kChunk);
+      const int64_t end = samples_ * (part + 1) / parts_;
+      for (int64_t begin = samples_ * part / parts_; begin < end; begin += kChunk) {
+        const int64_t count =
+            mark(score_ + begin, label_ + begin, std::min(kChunk, end - begin), classes_, flip_,
+                 bound.data(), tie.data(), mask_ + begin, ties.data());
+        for (int64_t i = 0; i < count; ++i) ties_[part].push_back(begin + ties[i]);
+      }
+    });
+  }
+
+  // A tie is taken while its class and the whole still have room for it: in index order, so as greedy would.
+  void SettleTies() {
+    for (const auto& part : ties_) {
+      for (const int64_t i : part) {
+        Limit& limit = limits_[label_[i]];
+        const int32_t key = plain::KeyOf(score_[i], flip_);
+        if (key > limit.bound && limit.ties-- <= 0) continue;
+        if (key > all_.bound && all_.ties-- <= 0) continue;
+        mask_[i] = true;
+      }
+    }
+  }
+
+  const float* score_;
+  const Label* label_;
+  int64_t samples_;
+  const int64_t* cap_;
+  int64_t classes_;
+  int64_t k_;
+  int32_t flip_;
+  bool* mask_;
+  int64_t parts_;
+
+  std::vector<struct Run> runs_;   // ascending
+  std::vector<float> sorted_;      // scores in class order, where they do not lie so
+  std::vector<Limit> limits_;      // of each class
+  Limit all_ = kAll;
+  std::vector<int64_t> upper_;     // [parts, 2^16]
+  std::vector<std::vector<int64_t>> ties_;  // of each part, positions in index order
+};
+
+}  // namespace
+
+int64_t CappedTopk(const float* score, const void* label, LabelType label_type, int64_t samples,
+                   const int64_t* cap, int64_t classes, int64_t k, bool largest, bool* mask) {
+  switch (label_type) {
+    case LabelType::kInt64:
+      return Selection<int64_t>(score, static_cast<const int64_t*>(label), samples, cap, classes, k,
+                                largest, mask).Run();
+    case LabelType::kInt32:
+      return Selection<int32_t>(score, static_cast<const int32_t*>(label), samples, cap, classes, k,
+                                largest, mask).Run();
+    default:
+      return Selection<int16_t>(score, static_cast<const int16_t*>(label), samples, cap, classes, k,
+                                largest, mask).Run();
+  }
+}
+
+}  // namespace bdp_ext

@@ -1,0 +1,40 @@
+// What the vector headers share: the 16-bit logit types and their scalar conversion.
+
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace bdp_ext {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float FromBits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+inline float ToFloat(float value) { return value; }
+inline float ToFloat(BFloat16 value) { return FromBits(static_cast<uint32_t>(value.bits) << 16); }
+inline float ToFloat(Half value) {
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
+  const uint32_t rest = value.bits & 0x7fffu;
+  if (rest >= 0x7c00u) return FromBits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);  // inf, NaN
+  // Read as if the exponent had float's bias, then corrected by 2^112: exact for subnormals, too.
+  return FromBits(sign) + FromBits(rest << 13) * FromBits(0x77800000u) * (sign ? -1.0f : 1.0f);
+}
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+constexpr int64_t kMostLanes = 16;  // the widest kLanes
+
+}  // namespace bdp_ext

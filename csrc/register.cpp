@@ -1,0 +1,118 @@
+// The CPU implementations, put into the operations that bdp_ext/_register.py defines: tensors in, raw pointers out.
+// Arguments were checked in bdp_ext/ops.py; what could crash is checked again here for callers of torch.ops.bdp_ext.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+
+#include "ops.h"
+
+namespace bdp_ext {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+Tensor Contiguous(const Tensor& x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
+
+template <typename T>
+const T* Data(const Tensor& x) {
+  return static_cast<const T*>(x.const_data_ptr());
+}
+
+// Rows may lie apart, their elements may not.
+Tensor WithContiguousRows(const Tensor& x) {
+  return x.size(1) <= 1 || x.stride(1) == 1 ? x : torch::stable::contiguous(x);
+}
+
+Logits LogitsOf(const Tensor& logits, const Tensor& target) {
+  const ScalarType type = logits.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Half ||
+                      type == ScalarType::BFloat16,
+                  "logits must be float32, float16 or bfloat16");
+  STD_TORCH_CHECK(target.scalar_type() == ScalarType::Long && target.numel() == logits.size(0),
+                  "target must be int64, one entry per row of logits");
+  return {logits.const_data_ptr(),
+          type == ScalarType::Float  ? LogitType::kFloat32
+          : type == ScalarType::Half ? LogitType::kFloat16
+                                     : LogitType::kBFloat16,
+          logits.size(0), logits.size(1), logits.stride(0)};
+}
+
+Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
+  STD_TORCH_CHECK(logits_in.dim() == 2, "logits must have two dimensions");
+  const Tensor logits = WithContiguousRows(logits_in);
+  const Tensor target = Contiguous(target_in);
+  const Logits view = LogitsOf(logits, target);
+  Tensor score = torch::stable::new_empty(logits, {view.rows}, ScalarType::Float);
+  El2n(view, Data<int64_t>(target), static_cast<float*>(score.mutable_data_ptr()));
+  return score;
+}
+
+void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const Tensor& index_in,
+                  const Tensor& logits_in, const Tensor& target_in) {
+  STD_TORCH_CHECK(logits_in.dim() == 2, "logits must have two dimensions");
+  STD_TORCH_CHECK(window.dim() == 2 && window.is_contiguous() && voe.is_contiguous() &&
+                      window.scalar_type() == ScalarType::Float &&
+                      voe.scalar_type() == ScalarType::Float && voe.numel() == window.size(1),
+                  "window [K, N] and voe [N] must be contiguous float32");
+  STD_TORCH_CHECK(slot >= 0 && slot < window.size(0), "slot must be in [0, K)");
+  const Tensor logits = WithContiguousRows(logits_in);
+  const Tensor target = Contiguous(target_in);
+  const Tensor index = Contiguous(index_in);
+  const Logits view = LogitsOf(logits, target);
+  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.numel() == view.rows,
+                  "index must be int64, one entry per row of logits");
+  UpdateVoe({static_cast<float*>(window.mutable_data_ptr()),
+             static_cast<float*>(voe.mutable_data_ptr()), window.size(0), window.size(1), slot},
+            Data<int64_t>(index), view, Data<int64_t>(target));
+}
+
+Tensor VoeCpu(const Tensor& window_in) {
+  STD_TORCH_CHECK(window_in.dim() == 2 && window_in.scalar_type() == ScalarType::Float,
+                  "window must be float32 with two dimensions");
+  const Tensor window = WithContiguousRows(window_in);
+  const int64_t samples = window.size(1);
+  Tensor voe = torch::stable::new_empty(window, {samples});
+  Voe(Data<float>(window), window.size(0), samples, window.stride(0),
+      static_cast<float*>(voe.mutable_data_ptr()));
+  return voe;
+}
+
+std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& label_in,
+                                         const Tensor& cap_in, int64_t k, bool largest) {
+  const ScalarType type = label_in.scalar_type();
+  STD_TORCH_CHECK(score_in.scalar_type() == ScalarType::Float && score_in.dim() == 1,
+                  "score must be float32 with one dimension");
+  STD_TORCH_CHECK(
+      type == ScalarType::Long || type == ScalarType::Int || type == ScalarType::Short,
+      "label must be int64, int32 or int16");
+  STD_TORCH_CHECK(label_in.numel() == score_in.numel(), "label must have one entry per score");
+  STD_TORCH_CHECK(cap_in.scalar_type() == ScalarType::Long && cap_in.dim() == 1,
+                  "cap must be int64 with one dimension");
+  const Tensor score = Contiguous(score_in);
+  const Tensor label = Contiguous(label_in);
+  const Tensor cap = Contiguous(cap_in);
+  Tensor mask = torch::stable::new_empty(score, {score.numel()}, ScalarType::Bool);
+  Tensor taken = torch::stable::new_empty(score, {}, ScalarType::Long);
+  *static_cast<int64_t*>(taken.mutable_data_ptr()) =
+      CappedTopk(Data<float>(score), label.const_data_ptr(),
+                 type == ScalarType::Long  ? LabelType::kInt64
+                 : type == ScalarType::Int ? LabelType::kInt32
+                                           : LabelType::kInt16,
+                 score.numel(), Data<int64_t>(cap), cap.numel(), k, largest,
+                 static_cast<bool*>(mask.mutable_data_ptr()));
+  return {mask, taken};
+}
+
+}  // namespace
+}  // namespace bdp_ext
+
+STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
+  m.impl("el2n", TORCH_BOX(&bdp_ext::El2nCpu));
+  m.impl("update_voe_", TORCH_BOX(&bdp_ext::UpdateVoeCpu));
+  m.impl("voe", TORCH_BOX(&bdp_ext::VoeCpu));
+  m.impl("capped_topk", TORCH_BOX(&bdp_ext::CappedTopkCpu));
+}
