@@ -7,7 +7,7 @@ VENV   ?= .venv
 TORCH  ?= torch==2.14.1 torchvision==0.29.1
 OUT    ?= runs/digits
 NB201  ?=
-SEARCH_FLAGS ?= --data digits --epochs 50 --interval 5 --channels 4 --cells 1 --batch-size 64
+SEARCH_FLAGS ?= --data digits
 
 BIN      := $(VENV)/bin
 PIP      := tools/retry $(BIN)/python -m pip install -q
