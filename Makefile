@@ -15,7 +15,7 @@ CXX_CODE := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu'
 # What an installation is made of; Python sources are used where they lie.
 BUILD    := pyproject.toml setup.py CMakeLists.txt $(wildcard tools/*.py) $(shell find csrc -type f)
 
-.PHONY: search test check lint types compile format clean
+.PHONY: search test check lint types compile cuda-arch-check kernel-report cuda-sanitize format clean
 
 search: $(VENV)/installed
 	$(BIN)/bdp search --out $(OUT) $(SEARCH_FLAGS) $(if $(wildcard $(OUT)/config.json),--resume)
@@ -38,6 +38,20 @@ types: $(VENV)/dev
 compile: $(VENV)/dev
 	BDP_EXT_CPU=1 $(BIN)/python setup.py -q build_ext --inplace
 	$(BIN)/bdp info
+
+# Every CUDA kernel for every architecture, sm_70 included: no spills. No GPU is needed.
+cuda-arch-check: $(VENV)/dev
+	$(BIN)/python tools/kernel_report.py --check
+
+kernel-report: $(VENV)/dev
+	$(BIN)/python tools/kernel_report.py
+
+# Needs a GPU and the CUDA toolkit.
+cuda-sanitize: compile
+	for tool in memcheck racecheck initcheck synccheck; do \
+	  compute-sanitizer --tool $$tool $(BIN)/python -m pytest tests/test_cuda_gpu.py \
+	    -k "not hundred and not graph and not stream and not waits and not sorting" || exit 1; \
+	done
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,99 @@
+"""The CUDA kernels compile for every architecture we name, without a warning or a spill.
+
+No GPU is needed. Linking and loading the library is the business of the build's own tests.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import cuda_sm70  # noqa: E402
+import kernel_report  # noqa: E402
+
+needs_nvcc = pytest.mark.skipif(
+    kernel_report.tool("nvcc") is None or shutil.which("c++filt") is None,
+    reason="there is no nvcc (set CUDA_HOME), or no c++filt (binutils)",
+)
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> None:
+    try:
+        cuda_sm70.install()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", kernel_report.NVCC_ARCHITECTURES)
+def test_kernels_compile_without_a_spill(architecture: int) -> None:
+    kernels = kernel_report.compile_all((architecture,))[architecture]
+    names = {kernel.name.split("<")[0] for kernel in kernels}
+    assert names == set(
+        kernel_report.block_sizes()
+    )  # each kernel of the .cuh files is instantiated
+    assert [kernel.name for kernel in kernels if kernel.spills] == []
+
+
+@needs_nvcc
+@pytest.mark.usefixtures("nvrtc")
+def test_kernels_compile_for_the_v100() -> None:
+    found = kernel_report.compile_all((70, 90))
+    assert sorted(k.name for k in found[70]) == sorted(k.name for k in found[90])
+    assert [kernel.name for kernel in found[70] if kernel.spills] == []
+
+
+@needs_nvcc
+def test_rows_are_read_128_bits_at_a_time() -> None:
+    kernels = kernel_report.compile_all((90,))[90]
+    wide = ("el2n_warp_kernel", "el2n_block_kernel", "voe_kernel<16, 4>")
+    for kernel in kernels:
+        if kernel.name.startswith(wide):
+            assert kernel.loads.get("128", 0) >= 1, kernel.name
+
+
+def test_occupancy_follows_the_limits() -> None:
+    kernel = kernel_report.Kernel("f", "k", registers=32, threads=256)
+    assert kernel.occupancy(70) == 1.0
+    assert kernel_report.Kernel("f", "k", registers=64, threads=256).occupancy(70) == 0.5
+    # 48 KB a block: two of them in the V100's 96 KB.
+    assert kernel_report.Kernel("f", "k", 32, 0, 48 << 10, 256).occupancy(70) == 0.25
+    assert kernel_report.Kernel("f", "k", 32, 0, 0, 1024).occupancy(75) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "bits"),
+    [
+        (".E.128.CONSTANT", "128"),
+        (".E.64", "64"),
+        (".E.CONSTANT", "32"),
+        (".E.U16.CONSTANT", "16"),
+        (".nc.v4.u32", "128"),
+        (".nc.u16", "16"),
+        (".f32", "32"),
+        (".u64", "64"),
+    ],
+)
+def test_width_of_a_load(suffixes: str, bits: str) -> None:
+    assert kernel_report.width(suffixes) == bits
+
+
+@needs_nvcc
+def test_glue_speaks_only_the_stable_abi() -> None:
+    """ops.cpp and launch.h include nothing of torch but its stable headers."""
+    text = (ROOT / "csrc/cuda/ops.cpp").read_text()
+    includes = [line for line in text.splitlines() if line.startswith("#include <torch/")]
+    assert includes
+    assert all("csrc/stable/" in i or "aoti_torch/c/shim.h" in i for i in includes)
+    kernels = subprocess.run(
+        ["grep", "-l", "torch/", *map(str, (ROOT / "csrc/cuda").glob("*.cu*"))],
+        capture_output=True,
+        text=True,
+    )
+    assert kernels.stdout == ""
