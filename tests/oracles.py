@@ -13,7 +13,7 @@ INF = float("inf")
 
 
 def el2n(logits: Tensor, target: Tensor) -> Tensor:
-    """[B] float64: the distance between softmax and one-hot, where 1 - p_y is the sum of the other p.
+    """[B] float64: the distance of softmax from one-hot, where 1 - p_y is the sum of the other p.
 
     So written, nothing cancels in float64 at margins up to 700.
     """
