@@ -1,5 +1,6 @@
-// The four operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts: bdp_ext/ops.py.
-// register.cpp hands tensors to these; the kernels behind them stand in cpu/<op>_kernel.h.
+// The four operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts:
+// bdp_ext/ops.py. register.cpp hands tensors to these; the kernels behind them stand in
+// cpu/<op>_kernel.h.
 
 #pragma once
 
@@ -11,10 +12,10 @@ enum class LogitType { kFloat32, kFloat16, kBFloat16 };
 enum class LabelType { kInt64, kInt32, kInt16 };
 
 struct Logits {
-  const void* data;    // [B, C], rows contiguous
+  const void* data;  // [B, C], rows contiguous
   LogitType type;
-  int64_t rows;        // B
-  int64_t classes;     // C
+  int64_t rows;     // B
+  int64_t classes;  // C
   int64_t row_stride;
 };
 
@@ -23,8 +24,8 @@ void El2n(const Logits& logits,
           float* score);          // [B], out
 
 struct Ring {
-  float* window;  // [K, N], contiguous
-  float* voe;     // [N]
+  float* window;    // [K, N], contiguous
+  float* voe;       // [N]
   int64_t length;   // K
   int64_t samples;  // N
   int64_t slot;
@@ -40,7 +41,7 @@ void Voe(const float* window,  // [K, N], rows contiguous
          int64_t length,       // K
          int64_t samples,      // N
          int64_t row_stride,
-         float* voe);          // [N], out
+         float* voe);  // [N], out
 
 // Returns how many were taken.
 int64_t CappedTopk(const float* score,  // [N]
@@ -49,8 +50,7 @@ int64_t CappedTopk(const float* score,  // [N]
                    int64_t samples,     // N
                    const int64_t* cap,  // [C]
                    int64_t classes,     // C
-                   int64_t k,
-                   bool largest,
-                   bool* mask);         // [N], out
+                   int64_t k, bool largest,
+                   bool* mask);  // [N], out
 
 }  // namespace bdp_ext

@@ -1,5 +1,6 @@
-// The CPU implementations, put into the operations that bdp_ext/_register.py defines: tensors in, raw pointers out.
-// Arguments were checked in bdp_ext/ops.py; what could crash is checked again here for callers of torch.ops.bdp_ext.
+// The CPU implementations, put into the operations that bdp_ext/_register.py defines: tensors in,
+// raw pointers out. Arguments were checked in bdp_ext/ops.py; what could crash is checked again
+// here for callers of torch.ops.bdp_ext.
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -29,9 +30,9 @@ Tensor WithContiguousRows(const Tensor& x) {
 
 Logits LogitsOf(const Tensor& logits, const Tensor& target) {
   const ScalarType type = logits.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Half ||
-                      type == ScalarType::BFloat16,
-                  "logits must be float32, float16 or bfloat16");
+  STD_TORCH_CHECK(
+      type == ScalarType::Float || type == ScalarType::Half || type == ScalarType::BFloat16,
+      "logits must be float32, float16 or bfloat16");
   STD_TORCH_CHECK(target.scalar_type() == ScalarType::Long && target.numel() == logits.size(0),
                   "target must be int64, one entry per row of logits");
   return {logits.const_data_ptr(),
@@ -86,9 +87,8 @@ std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& l
   const ScalarType type = label_in.scalar_type();
   STD_TORCH_CHECK(score_in.scalar_type() == ScalarType::Float && score_in.dim() == 1,
                   "score must be float32 with one dimension");
-  STD_TORCH_CHECK(
-      type == ScalarType::Long || type == ScalarType::Int || type == ScalarType::Short,
-      "label must be int64, int32 or int16");
+  STD_TORCH_CHECK(type == ScalarType::Long || type == ScalarType::Int || type == ScalarType::Short,
+                  "label must be int64, int32 or int16");
   STD_TORCH_CHECK(label_in.numel() == score_in.numel(), "label must have one entry per score");
   STD_TORCH_CHECK(cap_in.scalar_type() == ScalarType::Long && cap_in.dim() == 1,
                   "cap must be int64 with one dimension");

@@ -1,16 +1,20 @@
-// capped_topk on the CPU, in O(N + C): the k lowest keys such that no class gives more than its cap.
+// capped_topk on the CPU, in O(N + C): the k lowest keys such that no class gives more than its
+// cap.
 //
-//   1. Samples in class order: as they lie where labels ascend already, else by a counting sort of the scores.
+//   1. Samples in class order: as they lie where labels ascend already, else by a counting sort of
+//   the scores.
 //   2. In each class whose cap binds, the limit that lets just `cap` samples through.
-//   3. Over all that the classes let through, the limit of the k lowest: counts of the keys' upper 16 bits (made while
-//      a class is in the cache), then of the lower 16 within the one upper half that matters.
+//   3. Over all that the classes let through, the limit of the k lowest: a sample says between
+//   which keys it must lie
+//      but for bad luck, one pass counts what is below and collects what is between, a few percent.
 //   4. Take what is below both limits. What equals a limit is settled in index order.
 
-#include "ops.h"
-
 #include <algorithm>
-#include <type_traits>
+#include <cmath>
+#include <memory>
 #include <vector>
+
+#include "ops.h"
 
 namespace bdp_ext {
 
@@ -18,6 +22,13 @@ namespace bdp_ext {
 struct Limit {
   int32_t bound;
   int64_t ties;
+};
+
+// Where a search ended, and how far apart the keys lay there: the span that would hold a whole
+// class.
+struct Guess {
+  int64_t pivot = 0;
+  double spread = 0;
 };
 
 template <typename Label>
@@ -30,14 +41,16 @@ inline uint64_t ClassOf(Label label, int64_t classes) {
 
 #define BDP_KERNELS "cpu/capped_topk_kernel.h"
 #include "cpu/for_each_isa.h"
+#include "cpu/memory.h"
 #include "cpu/parallel.h"
 
 namespace bdp_ext {
 namespace {
 
 constexpr int64_t kGrain = 65536;  // samples a thread is worth
-constexpr int64_t kHalf = 65536;   // values of 16 bits
-constexpr int64_t kChunk = 4096;   // samples of one call of MarkByClass
+constexpr int64_t kSample =
+    16384;  // scores drawn to find where the k-th lowest lies: to 0.4 % of them
+constexpr int64_t kChunk = 4096;  // samples of one call, where a call writes what it finds
 constexpr Limit kAll = {INT32_MAX, 0};
 constexpr Limit kNone = {INT32_MIN, 0};
 
@@ -52,8 +65,15 @@ class Selection {
  public:
   Selection(const float* score, const Label* label, int64_t samples, const int64_t* cap,
             int64_t classes, int64_t k, bool largest, bool* mask)
-      : score_(score), label_(label), samples_(samples), cap_(cap), classes_(classes), k_(k),
-        flip_(largest ? -1 : 0), mask_(mask), parts_(Parts(samples, kGrain)) {}
+      : score_(score),
+        label_(label),
+        samples_(samples),
+        cap_(cap),
+        classes_(classes),
+        k_(k),
+        flip_(largest ? -1 : 0),
+        mask_(mask),
+        parts_(Parts(samples, kGrain)) {}
 
   int64_t Run() {
     if (!FindRuns()) SortByClass();
@@ -63,16 +83,17 @@ class Selection {
       std::fill(mask_, mask_ + samples_, false);
       return 0;
     }
-    LimitClasses(allowed > k_);
-    if (allowed > k_) LimitAll();
-    sorted_.empty() ? MarkRuns() : MarkUnsorted();
+    AdviseHugePages(mask_, samples_);
+    LimitClasses();
+    if (allowed > k_) LimitAll(allowed);
+    sorted_ == nullptr ? MarkRuns() : MarkUnsorted();
     SettleTies();
     return std::min(allowed, k_);
   }
 
  private:
   int64_t CapOf(int64_t label) const { return std::max<int64_t>(cap_[label], 0); }
-  const float* InClassOrder() const { return sorted_.empty() ? score_ : sorted_.data(); }
+  const float* InClassOrder() const { return sorted_ == nullptr ? score_ : sorted_.get(); }
 
   // function(part, first run, end of runs): about as many samples in each part.
   template <typename Function>
@@ -109,7 +130,8 @@ class Selection {
     ForEachPart(parts_, [&](int64_t part) {
       int64_t* count = place.data() + part * bins;
       const int64_t end = samples_ * (part + 1) / parts_;
-      for (int64_t i = samples_ * part / parts_; i < end; ++i) ++count[ClassOf(label_[i], classes_)];
+      for (int64_t i = samples_ * part / parts_; i < end; ++i)
+        ++count[ClassOf(label_[i], classes_)];
     });
     runs_.clear();
     int64_t begin = 0;
@@ -123,7 +145,8 @@ class Selection {
       if (c < classes_ && end > begin) runs_.push_back({begin, end, c});
       begin = end;
     }
-    sorted_.resize(samples_);
+    sorted_.reset(new float[samples_]);
+    AdviseHugePages(sorted_.get(), samples_ * sizeof(float));
     ForEachPart(parts_, [&](int64_t part) {
       int64_t* to = place.data() + part * bins;
       const int64_t end = samples_ * (part + 1) / parts_;
@@ -133,67 +156,116 @@ class Selection {
     });
   }
 
-  // Step 2, and with `count` the first half of step 3.
-  void LimitClasses(bool count) {
+  // Step 2.
+  void LimitClasses() {
     limits_.assign(classes_ + 1, kNone);
-    if (count) upper_.assign(parts_ * kHalf, 0);
     const auto keys_of = BDP_PICK(KeysOf);
     const auto select = BDP_PICK(SelectLimit);
-    const auto count_upper = BDP_PICK(CountUpper);
     const float* score = InClassOrder();
-    ForRuns([&](int64_t part, int64_t first, int64_t last) {
+    ForRuns([&](int64_t, int64_t first, int64_t last) {
       std::vector<int32_t> keys;
+      Guess guess;
       for (int64_t r = first; r < last; ++r) {
         const auto& run = runs_[r];
         const int64_t cap = CapOf(run.label);
-        Limit& limit = limits_[run.label];
         if (cap == 0) continue;
-        limit = kAll;
-        if (cap < run.Size()) {
-          if (static_cast<int64_t>(keys.size()) < run.Size()) keys.resize(run.Size());
-          int32_t lowest, highest;
-          keys_of(score + run.begin, run.Size(), flip_, keys.data(), &lowest, &highest);
-          limit = select(keys.data(), run.Size(), lowest, highest, cap);
-        }
-        if (!count) continue;
-        int64_t* upper = upper_.data() + part * kHalf;
-        count_upper(score + run.begin, run.Size(), flip_, limit.bound, upper);
-        if (limit.ties > 0) upper[((limit.bound + 1) >> 16) + kHalf / 2] += limit.ties;
+        limits_[run.label] = kAll;
+        if (cap >= run.Size()) continue;
+        if (static_cast<int64_t>(keys.size()) < run.Size()) keys.resize(run.Size());
+        int32_t lowest, highest;
+        keys_of(score + run.begin, run.Size(), flip_, keys.data(), &lowest, &highest);
+        limits_[run.label] = select(keys.data(), run.Size(), lowest, highest, cap, &guess);
       }
     });
   }
 
-  // The lowest value whose cumulative count reaches `rank`, over all parts; takes from `rank` what lies below it.
-  int64_t Find(const std::vector<int64_t>& counts, int64_t* rank) const {
-    for (int64_t value = 0;; ++value) {
-      int64_t count = 0;
-      for (int64_t part = 0; part < parts_; ++part) count += counts[part * kHalf + value];
-      if (count >= *rank) return value;
-      *rank -= count;
+  // Keys that the k-th lowest of the `allowed` lies between, (low, high], unless the sample is five
+  // deviations off.
+  void Bracket(int64_t allowed, int32_t* low, int32_t* high) const {
+    *low = INT32_MIN;
+    *high = INT32_MAX;
+    if (samples_ <= 4 * kSample) return;
+    const float* score = InClassOrder();
+    std::vector<int32_t> keys;
+    const int64_t step = samples_ / kSample;
+    int64_t at = step / 2;
+    for (const auto& run : runs_) {
+      const int32_t bound = limits_[run.label].bound;
+      while (at < run.begin) at += step;
+      for (; at < run.end; at += step) {
+        const int32_t key = plain::KeyOf(score[at], flip_);
+        if (key <= bound) keys.push_back(key);
+      }
     }
+    const double drawn = static_cast<double>(keys.size());
+    const double share = static_cast<double>(k_) / static_cast<double>(allowed);
+    const double deviation = 5 * std::sqrt(drawn * share * (1 - share)) + 5;
+    const auto quantile = [&](double rank, int32_t* key) {
+      if (rank < 0 || rank >= drawn) return;
+      const auto nth = keys.begin() + static_cast<int64_t>(rank);
+      std::nth_element(keys.begin(), nth, keys.end());
+      *key = *nth;
+    };
+    quantile(drawn * share - deviation, low);
+    quantile(drawn * share + deviation, high);
   }
 
   // Step 3: more pass the classes than k, so there is a k-th.
-  void LimitAll() {
-    int64_t rank = k_;
-    const int32_t upper = static_cast<int32_t>(Find(upper_, &rank) - kHalf / 2);
-    std::vector<int64_t> lower(parts_ * kHalf, 0);
-    const auto count_lower = BDP_PICK(CountLower);
+  void LimitAll(int64_t allowed) {
+    const auto filter = BDP_PICK(FilterScores);
     const float* score = InClassOrder();
-    ForRuns([&](int64_t part, int64_t first, int64_t last) {
-      int64_t* counts = lower.data() + part * kHalf;
-      for (int64_t r = first; r < last; ++r) {
-        const Limit& limit = limits_[runs_[r].label];
-        if (limit.bound == INT32_MIN) continue;
-        count_lower(score + runs_[r].begin, runs_[r].Size(), flip_, limit.bound, upper, counts);
-        const int32_t tie = limit.bound + (limit.ties > 0);
-        if (limit.ties > 0 && tie >> 16 == upper) counts[tie & 0xffff] += limit.ties;
+    int32_t low, high;
+    Bracket(allowed, &low, &high);
+    for (;;) {
+      std::vector<std::vector<int32_t>> found(parts_);
+      std::vector<int64_t> below(parts_, 0);
+      ForRuns([&](int64_t part, int64_t first, int64_t last) {
+        std::vector<int32_t>& keys = found[part];
+        int64_t count = 0;
+        for (int64_t r = first; r < last; ++r) {
+          const auto& run = runs_[r];
+          const Limit& limit = limits_[run.label];
+          if (limit.bound == INT32_MIN) continue;
+          for (int64_t begin = run.begin; begin < run.end; begin += kChunk) {
+            const int64_t size = std::min(kChunk, run.end - begin);
+            const int64_t room = count + size + limit.ties;
+            if (static_cast<int64_t>(keys.size()) < room) keys.resize(room + room / 2);
+            count += filter(score + begin, size, flip_, limit.bound, low, high, keys.data() + count,
+                            &below[part]);
+          }
+          const int32_t tie = limit.bound + (limit.ties > 0);
+          if (limit.ties > 0 && tie <= low) below[part] += limit.ties;
+          if (limit.ties > 0 && tie > low && tie <= high) {
+            std::fill_n(keys.begin() + count, limit.ties, tie);
+            count += limit.ties;
+          }
+        }
+        keys.resize(count);
+      });
+      int64_t rank = k_;
+      for (const int64_t count : below) rank -= count;
+      std::vector<int32_t>& keys = found[0];
+      for (int64_t part = 1; part < parts_; ++part) {
+        keys.insert(keys.end(), found[part].begin(), found[part].end());
       }
-    });
-    const int64_t value = Find(lower, &rank);
-    const int32_t key = static_cast<int32_t>(static_cast<uint32_t>(upper) << 16 |
-                                             static_cast<uint32_t>(value));
-    all_ = {key - 1, rank};
+      const int64_t between = static_cast<int64_t>(keys.size());
+      if (rank <= 0) {  // it is below the bracket
+        high = low;
+        low = INT32_MIN;
+      } else if (rank > between) {
+        low = high;
+        high = INT32_MAX;
+      } else if (rank == between) {
+        all_ = {high, 0};
+        return;
+      } else {
+        const auto ends = std::minmax_element(keys.begin(), keys.end());
+        const int32_t lowest = *ends.first, highest = *ends.second;
+        Guess guess;
+        all_ = BDP_PICK(SelectLimit)(keys.data(), between, lowest, highest, rank, &guess);
+        return;
+      }
+    }
   }
 
   // What a class takes without question, and the key of which some may be taken (INT32_MIN: none).
@@ -247,7 +319,8 @@ class Selection {
     });
   }
 
-  // A tie is taken while its class and the whole still have room for it: in index order, so as greedy would.
+  // A tie is taken while its class and the whole still have room for it: in index order, so as
+  // greedy would.
   void SettleTies() {
     for (const auto& part : ties_) {
       for (const int64_t i : part) {
@@ -270,11 +343,10 @@ class Selection {
   bool* mask_;
   int64_t parts_;
 
-  std::vector<struct Run> runs_;   // ascending
-  std::vector<float> sorted_;      // scores in class order, where they do not lie so
-  std::vector<Limit> limits_;      // of each class
+  std::vector<struct Run> runs_;     // ascending
+  std::unique_ptr<float[]> sorted_;  // scores in class order, where they do not lie so
+  std::vector<Limit> limits_;        // of each class
   Limit all_ = kAll;
-  std::vector<int64_t> upper_;     // [parts, 2^16]
   std::vector<std::vector<int64_t>> ties_;  // of each part, positions in index order
 };
 
@@ -285,13 +357,16 @@ int64_t CappedTopk(const float* score, const void* label, LabelType label_type, 
   switch (label_type) {
     case LabelType::kInt64:
       return Selection<int64_t>(score, static_cast<const int64_t*>(label), samples, cap, classes, k,
-                                largest, mask).Run();
+                                largest, mask)
+          .Run();
     case LabelType::kInt32:
       return Selection<int32_t>(score, static_cast<const int32_t*>(label), samples, cap, classes, k,
-                                largest, mask).Run();
+                                largest, mask)
+          .Run();
     default:
       return Selection<int16_t>(score, static_cast<const int16_t*>(label), samples, cap, classes, k,
-                                largest, mask).Run();
+                                largest, mask)
+          .Run();
   }
 }
 

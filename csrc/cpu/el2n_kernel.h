@@ -1,21 +1,25 @@
-// EL2N of a group of rows (BDP Eq. 3). Included by for_each_isa.h inside bdp_ext::<isa>; no include guard.
+// EL2N of a group of rows (BDP Eq. 3). Included by for_each_isa.h inside bdp_ext::<isa>; no include
+// guard.
 //
-//   With m the anchor (near the largest rival), s1 = sum exp(z_j - m) and s2 = sum exp(2 (z_j - m)) over the classes
-//   j != y, and t = exp(m - z_y):       s = sqrt(s1^2 + s2) * t / (s1 * t + 1)
+//   With m the anchor (near the largest rival), s1 = sum exp(z_j - m) and s2 = sum exp(2 (z_j - m))
+//   over the classes j != y, and t = exp(m - z_y):       s = sqrt(s1^2 + s2) * t / (s1 * t + 1)
 //
-// Any anchor gives the same s. The sums run in float32 with a partial sum every few terms in float64, the margin and
-// the end of the formula in float64: at most 1e-6 relative at any margin.
+// Any anchor gives the same s. The sums run in float32 with a partial sum every few terms in
+// float64, the margin and the end of the formula in float64: at most 1e-6 relative at any margin.
 
-constexpr int64_t kTransposedClasses = 64;  // up to here a vector is one class of kLanes rows, above a piece of a row
-constexpr int kGroup = 4;                   // vectors, one accumulator each
-constexpr int kBlock = 8 * kGroup;          // vectors between partial sums: 8 terms add at most 3e-7
-constexpr float kSlack = 4.0f;              // how far a logit may exceed the anchor; z - m costs 1.2e-7 there
+constexpr int64_t kTransposedClasses =
+    64;  // up to here a vector is one class of kLanes rows, above a piece of a row
+constexpr int kGroup = 4;           // vectors, one accumulator each
+constexpr int kBlock = 8 * kGroup;  // vectors between partial sums: 8 terms add at most 3e-7
+constexpr float kSlack = 4.0f;  // how far a logit may exceed the anchor; z - m costs 1.2e-7 there
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
-// exp(x) for x <= 80, to 1 ulp; NaN stays NaN. Below -87 it stays at 1.6e-38: the largest term of a sum is near 1.
+// exp(x) for x <= 80, to 1 ulp; NaN stays NaN. Below -87 it stays at 1.6e-38: the largest term of a
+// sum is near 1.
 inline F Exp(F x) {
   x = Max(Broadcast(-87.0f), x);
-  const F magic = Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
+  const F magic =
+      Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
   const F t = Fma(x, Broadcast(1.44269504f), magic);
   const F f = Fma(t - magic, Broadcast(-0.693147181f), x);
   F q = Broadcast(1.3814598e-3f);
@@ -46,8 +50,9 @@ inline D Exp(D x) {
   return q * PowerOfTwo(t);
 }
 
-// The formula. top is the anchor, or -inf where no rival is finite: such a row is certain of its class, s = 0.
-// NaN where own is NaN or +inf, where a sum is NaN, and where nothing but -inf stands (m - z_y is NaN).
+// The formula. top is the anchor, or -inf where no rival is finite: such a row is certain of its
+// class, s = 0. NaN where own is NaN or +inf, where a sum is NaN, and where nothing but -inf stands
+// (m - z_y is NaN).
 inline D Finish(D own, D top, D s1, D s2) {
   const D zero = Broadcast64(0.0), one = Broadcast64(1.0), lowest = Broadcast64(kLowest);
   const D anchor = SelectLess(top, lowest, own, top);
@@ -119,16 +124,17 @@ inline void LoadRivals(const T* z, int64_t classes, int64_t first, int64_t y, F*
   }
 }
 
-// One row in one pass. The anchor is the largest rival of the first vectors; a block that holds a logit more than kSlack
-// above it is done again with a new anchor, and what was summed before is rescaled: rare.
+// One row in one pass. The anchor is the largest rival of the first vectors; a block that holds a
+// logit more than kSlack above it is done again with a new anchor, and what was summed before is
+// rescaled: rare.
 template <typename T>
 inline Moments RowMoments(const T* z, int64_t classes, int64_t y) {
   Moments row = {kNaN, kNaN, kNaN, kNaN};
   if (y < 0 || y >= classes) return row;
   row.own = ToFloat(z[y]);
   constexpr int64_t kStep = kGroup * kLanes;
-  const int64_t special = y / kStep * kStep;        // the group that holds class y
-  const int64_t whole = classes / kStep * kStep;    // what follows is no whole group
+  const int64_t special = y / kStep * kStep;      // the group that holds class y
+  const int64_t whole = classes / kStep * kStep;  // what follows is no whole group
   F v[kGroup];
   LoadRivals(z, classes, 0, y, v);
   float anchor = MaxLane(Max(Max(Max(v[0], v[1]), Max(v[2], v[3])), Broadcast(kLowest)));

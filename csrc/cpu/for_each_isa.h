@@ -1,7 +1,7 @@
-// Compiles the file named by BDP_KERNELS once per instruction set, in the namespaces avx512, avx2 and plain; no build
-// flags are needed. Standard headers must be included before, so that none of them is compiled for one set only.
-// Kernels use the vector types of vec_<isa>.h (F, D, M, ...) or plain loops, and no lambdas: clang's pragma leaves
-// those without the instruction set.
+// Compiles the file named by BDP_KERNELS once per instruction set, in the namespaces avx512, avx2
+// and plain; no build flags are needed. Standard headers must be included before, so that none of
+// them is compiled for one set only. Kernels use the vector types of vec_<isa>.h (F, D, M, ...) or
+// plain loops, and no lambdas: clang's pragma leaves those without the instruction set.
 
 #include "cpu/isa.h"
 #include "cpu/vec_common.h"
@@ -18,8 +18,9 @@
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
-                             apply_to = function)
+#pragma clang attribute push(                                                    \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")

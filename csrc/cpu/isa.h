@@ -1,5 +1,6 @@
-// Which instruction set computes, chosen once at run time: the best one the processor offers, or the one that
-// BDP_EXT_ISA=plain|avx2|avx512 asks for (tests run every one of them; an unknown or missing one is ignored).
+// Which instruction set computes, chosen once at run time: the best one the processor offers, or
+// the one that BDP_EXT_ISA=plain|avx2|avx512 asks for (tests run every one of them; an unknown or
+// missing one is ignored).
 
 #pragma once
 
@@ -37,14 +38,13 @@ inline Isa BestIsa() {
 
 }  // namespace bdp_ext
 
-// The function of this name that the processor runs best, out of the namespaces that for_each_isa.h fills.
+// The function of this name that the processor runs best, out of the namespaces that for_each_isa.h
+// fills.
 #if defined(__x86_64__)
-#define BDP_PICK(function)                                    \
-  (::bdp_ext::BestIsa() == ::bdp_ext::Isa::kAvx512            \
-       ? &::bdp_ext::avx512::function                         \
-       : ::bdp_ext::BestIsa() == ::bdp_ext::Isa::kAvx2        \
-             ? &::bdp_ext::avx2::function                     \
-             : &::bdp_ext::plain::function)
+#define BDP_PICK(function)                                                        \
+  (::bdp_ext::BestIsa() == ::bdp_ext::Isa::kAvx512 ? &::bdp_ext::avx512::function \
+   : ::bdp_ext::BestIsa() == ::bdp_ext::Isa::kAvx2 ? &::bdp_ext::avx2::function   \
+                                                   : &::bdp_ext::plain::function)
 #else
 #define BDP_PICK(function) (&::bdp_ext::plain::function)
 #endif

@@ -1,13 +1,13 @@
 // update_voe_ on the CPU: score a batch, write the ring, renew those samples' VoE.
 //
-// Each sample belongs to one thread, which takes its rows in order: where a sample stands twice the last row wins, at
-// any number of threads and without a lock.
-
-#include "ops.h"
+// Each sample belongs to one thread, which takes its rows in order: where a sample stands twice the
+// last row wins, at any number of threads and without a lock.
 
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "ops.h"
 
 #define BDP_KERNELS "cpu/update_voe_rows.h"
 #include "cpu/for_each_isa.h"
@@ -20,7 +20,8 @@ constexpr int64_t kGrain = 32768;  // logits a thread is worth
 void UpdateVoe(const Ring& ring, const int64_t* index, const Logits& logits,
                const int64_t* target) {
   int64_t highest = -1;
-  for (int64_t row = 0; row < logits.rows; ++row) highest = index[row] > highest ? index[row] : highest;
+  for (int64_t row = 0; row < logits.rows; ++row)
+    highest = index[row] > highest ? index[row] : highest;
   if (highest >= ring.samples) {
     throw std::out_of_range("update_voe_: index " + std::to_string(highest) + " of " +
                             std::to_string(ring.samples) + " samples");

@@ -9,7 +9,8 @@ inline int64_t PartOf(int64_t sample, int64_t parts) {
   return static_cast<int64_t>((mixed >> 32) * static_cast<uint64_t>(parts) >> 32);
 }
 
-// The n samples' new scores into the ring, then their VoE: twice the same sample is twice the same VoE.
+// The n samples' new scores into the ring, then their VoE: twice the same sample is twice the same
+// VoE.
 inline void WriteGroup(const Ring& ring, const int64_t* sample, int n, const float* score,
                        float* columns) {
   float* row = ring.window + ring.slot * ring.samples;
@@ -19,14 +20,15 @@ inline void WriteGroup(const Ring& ring, const int64_t* sample, int n, const flo
     for (int i = 0; i < n; ++i) columns[t * kLanes + i] = from[sample[i]];
   }
   alignas(64) float voe[kLanes];
-  Store(voe, VoeOf(columns, ring.length, kLanes));
+  F result;
+  VoeOf<1>(columns, ring.length, kLanes, &result);
+  Store(voe, result);
   for (int i = 0; i < n; ++i) ring.voe[sample[i]] = voe[i];
 }
 
 template <typename T>
 inline void UpdateVoeRowsOf(const Ring& ring, const int64_t* index, const Logits& logits,
-                            const int64_t* target, int64_t part, int64_t parts,
-                            float* columns) {
+                            const int64_t* target, int64_t part, int64_t parts, float* columns) {
   const T* data = static_cast<const T*>(logits.data);
   const T* rows[kLanes];
   int64_t targets[kLanes], samples[kLanes];

@@ -1,4 +1,5 @@
-// Included by for_each_isa.h inside namespace bdp_ext::avx2; no include guard. The names are those of vec_avx512.h.
+// Included by for_each_isa.h inside namespace bdp_ext::avx2; no include guard. The names are those
+// of vec_avx512.h.
 
 constexpr int kLanes = 8;
 using F = __m256;
@@ -34,8 +35,8 @@ inline F SelectLess(F a, F b, F yes, F no) {
   return Select(_mm256_cmp_ps(a, b, _CMP_LT_OQ), yes, no);
 }
 inline F SetLane(F x, int lane, float at) {
-  const __m256i here = _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                          _mm256_set1_epi32(lane));
+  const __m256i here =
+      _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(lane));
   return Select(_mm256_castsi256_ps(here), Broadcast(at), x);
 }
 inline float MaxLane(F x) {
@@ -50,7 +51,8 @@ inline F PowerOfTwo(F t) {
 inline D WidenLow(F x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
 inline D WidenHigh(F x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
 inline F Narrow(D low, D high) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high),
+                              1);
 }
 inline D Broadcast64(double x) { return _mm256_set1_pd(x); }
 inline D Load64(const double* p) { return _mm256_loadu_pd(p); }

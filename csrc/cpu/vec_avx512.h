@@ -1,5 +1,6 @@
 // Included by for_each_isa.h inside namespace bdp_ext::avx512; no include guard.
-// F: kLanes floats, D: kLanes / 2 doubles, M: one flag per float. F and D have the operators + - * /.
+// F: kLanes floats, D: kLanes / 2 doubles, M: one flag per float. F and D have the operators + - *
+// /.
 
 constexpr int kLanes = 16;
 using F = __m512;
@@ -70,4 +71,18 @@ inline D SelectLess(D a, D b, D yes, D no) {
 // 2^i for t = 1.5 * 2^52 + 1023 + i.
 inline D PowerOfTwo(D t) {
   return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), 52));
+}
+
+// See vec_common.h. Compressed in a register and stored whole: the compressing store is slow on
+// AMD.
+inline int64_t Filter(const int32_t* key, int64_t n, int32_t low, int32_t high, int32_t* out) {
+  const __m512i above = _mm512_set1_epi32(low), up_to = _mm512_set1_epi32(high);
+  int64_t kept = 0, i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const __m512i x = _mm512_loadu_si512(key + i);
+    const M in = _mm512_mask_cmple_epi32_mask(_mm512_cmpgt_epi32_mask(x, above), x, up_to);
+    _mm512_storeu_si512(out + kept, _mm512_maskz_compress_epi32(in, x));
+    kept += __builtin_popcount(in);
+  }
+  return kept + ::bdp_ext::Filter(key + i, n - i, low, high, out + kept);
 }

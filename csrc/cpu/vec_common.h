@@ -35,6 +35,18 @@ inline float ToFloat(Half value) {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+// The keys in (low, high], in order, to out; returns how many. out may be `key` itself; room for n
+// keys. avx512 has a version of its own.
+inline int64_t Filter(const int32_t* key, int64_t n, int32_t low, int32_t high, int32_t* out) {
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t x = key[i];
+    out[kept] = x;
+    kept += (x > low) & (x <= high);
+  }
+  return kept;
+}
+
 constexpr int64_t kMostLanes = 16;  // the widest kLanes
 
 }  // namespace bdp_ext

@@ -1,5 +1,5 @@
-// Included by for_each_isa.h inside namespace bdp_ext::plain; no include guard. The names are those of vec_avx512.h.
-// The compiler's own 16-byte vectors: SSE2 on x86, NEON on ARM.
+// Included by for_each_isa.h inside namespace bdp_ext::plain; no include guard. The names are those
+// of vec_avx512.h. The compiler's own 16-byte vectors: SSE2 on x86, NEON on ARM.
 
 constexpr int kLanes = 4;
 typedef float F __attribute__((vector_size(16)));
