@@ -6,6 +6,7 @@ from bdp_ext import (
 )
 from bdp_ext._backend import backend
 from bdp_ext._info import build_info
+from bdp_ext.dropin import observe, prune
 
-__all__ = ["backend", "build_info", "ops"]
+__all__ = ["backend", "build_info", "observe", "ops", "prune"]
 __version__ = "0.1.0"

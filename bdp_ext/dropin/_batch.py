@@ -1,0 +1,95 @@
+"""Finds the labels, and the inputs, in what a loader yields."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdp_ext.dropin._level import Level
+
+Path = tuple[Any, ...]
+
+
+class Finder:
+    """Knows where in a loader's batches the label tensor of a level is, from the first one on.
+
+    Args:
+        level: whose labels they are.
+        last: prefer the last fitting tensor: the second half of a pair.
+        inputs: find the input tensor too.
+    """
+
+    def __init__(self, level: Level, *, last: bool = False, inputs: bool = False) -> None:
+        self._level = level
+        self._last = last
+        self._want_inputs = inputs
+        self._target: Path | None = None
+        self._input: Path | None = None
+
+    def find(self, batch: Any, index: list[Any]) -> tuple[Tensor, Tensor | None]:
+        """The label tensor [B] of a batch and, when wanted, its input tensor [B, ...].
+
+        Raises:
+            RuntimeError: it has no such tensor.
+        """
+        if self._target is None:
+            self._locate(batch, index)
+        target = _at(batch, self._target)
+        if target.numel() != len(index):
+            raise RuntimeError(
+                f"bdp_ext.prune: the {self._level.name} loader drew {len(index)} samples and "
+                f"yielded {target.numel()} labels (a collate function that drops or repeats "
+                "samples?); let it keep one row per sample."
+            )
+        return target, None if self._input is None else _at(batch, self._input)
+
+    def _locate(self, batch: Any, index: list[Any]) -> None:
+        found = list(_tensors(batch, ()))
+        if self._last:
+            found.reverse()
+        labels = self._level.labels[torch.as_tensor(index)]
+        fitting = [
+            (path, tensor)
+            for path, tensor in found
+            if tensor.numel() == len(index) and not tensor.is_floating_point()
+        ]
+        same = [path for path, tensor in fitting if torch.equal(tensor.reshape(-1).cpu(), labels)]
+        if not same:
+            other = "labels other than its data set keeps" if fitting else "no class per sample"
+            raise RuntimeError(
+                f"bdp_ext.prune: the {self._level.name} loader yields {other} (soft or mixed "
+                "labels, or a collate function that changes them?); let it yield the classes, or "
+                "pass labels=(train_labels, valid_labels) as the loaders yield them."
+            )
+        self._target = same[0]
+        if self._want_inputs:
+            inputs = [
+                path
+                for path, tensor in found
+                if tensor.dim() >= 2 and len(tensor) == len(index) and path != self._target
+            ]
+            if not inputs:
+                raise RuntimeError(
+                    f"bdp_ext.prune: the {self._level.name} loader yields no input tensor; pass "
+                    "criterion= instead of model=."
+                )
+            self._input = inputs[0]
+
+
+def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _tensors(part, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for place, part in enumerate(value):
+            yield from _tensors(part, (*path, place))
+
+
+def _at(value: Any, path: Path | None) -> Tensor:
+    for key in path or ():
+        value = value[key]
+    tensor: Tensor = value
+    return tensor

@@ -1,0 +1,107 @@
+"""When an epoch of the search ends, seen from the batches of the training level alone.
+
+A *pass* is one iterator of the training queue. It counts for the clock by its *trained* batches:
+those whose logits a backward pass reached. Passes without any (an evaluation, a look at the data)
+never count.
+
+- unit="epoch": an epoch is a pass that is over, because it is exhausted or because its iterator is
+  gone (the loop broke off). Passes of a single batch, left before their end, are how a loop draws
+  with `next(iter(queue))` every step: then an epoch is as many of them as the queue has batches.
+- unit="step": an epoch is a fixed number of trained batches, whatever the iterators do.
+- unit="manual": the loop calls `pruner.end_epoch()`.
+
+The end is noticed when the queue is asked for the next batch, and as early as it is sure: when a
+pass is exhausted and all its batches are trained, or its iterator is gone. A loader that fetches
+ahead is exhausted before its last batch has been trained, which is why the rest has to wait.
+"""
+
+from collections.abc import Callable
+
+UNITS = ("epoch", "step", "manual")
+
+
+class Pass:
+    """One iterator of the training queue.
+
+    Attributes:
+        drawn, trained: its batches so far.
+        exhausted: it raised StopIteration.
+        over: exhausted, or its iterator is gone.
+    """
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self.trained = 0
+        self.exhausted = False
+        self.over = False
+
+
+class Clock:
+    """Says when an epoch is over.
+
+    Args:
+        unit: of `UNITS`.
+        batches: how many batches the training queue has now. With unit="step" an epoch has as many
+            trained ones as it says at the start.
+    """
+
+    def __init__(self, unit: str, batches: Callable[[], int]) -> None:
+        self.unit = unit
+        self._steps = batches()
+        self._batches = batches
+        self._passes: list[Pass] = []
+        self._singles: list[Pass] = []
+        self._trained = 0
+
+    def open(self, new: Pass) -> None:
+        self._passes.append(new)
+
+    def train(self, of: Pass) -> None:
+        """A batch of this pass has been trained, for the first time."""
+        of.trained += 1
+        self._trained += 1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether an epoch cannot have ended, whatever has been trained since."""
+        return self.unit != "step" and not any(one.over for one in self._passes)
+
+    def epoch_over(self, asked: bool) -> bool:
+        """Whether an epoch has ended since the last call that said so; to be called again then.
+
+        Args:
+            asked: the queue is asked for the next batch.
+        """
+        if self.unit == "step" and self._trained >= self._steps:
+            self._trained -= self._steps
+            return True
+        over = False
+        for one in [one for one in self._passes if one.over]:
+            if one.exhausted and one.trained < one.drawn and not asked:
+                continue
+            self._passes.remove(one)
+            if one.exhausted or one.drawn > 1:
+                over |= one.trained > 0
+            elif not any(other.trained for other in self._passes):  # else an extra batch
+                self._singles.append(one)
+        singles = sum(one.trained for one in self._singles)
+        over |= 0 < self._batches() <= singles
+        if over:
+            self._singles = []
+        return over and self.unit == "epoch"
+
+    def idle(self) -> int:
+        """Batches drawn by what looks like an epoch and is over; asked before `epoch_over`."""
+        over = [one for one in self._passes if one.over]
+        whole = [one.drawn for one in over if one.exhausted or one.drawn > 1]
+        singles = len(self._singles) + len(over) - len(whole)
+        return max([*whole, singles if singles >= self._batches() else 0], default=0)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"trained": self._trained, "singles": sum(one.trained for one in self._singles)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._trained = state["trained"]
+        self._singles = [Pass() for _ in range(state["singles"])]
+        for one in self._singles:
+            one.drawn = one.trained = 1

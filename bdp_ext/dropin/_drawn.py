@@ -1,0 +1,128 @@
+"""The batches drawn lately: which samples, which labels, and how to know them again."""
+
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdp_ext.dropin._clock import Pass
+
+KEPT = 16
+PRINT = 16
+"""Values of each input that tell batches apart when the loop has copied them to a device."""
+
+
+class Drawn:
+    """A batch of one level, as the loop got it.
+
+    Attributes:
+        level: "train" or "valid".
+        index: which samples, as the data set numbers them, one per row.
+        target: [B] the loader's own label tensor; kept, so that its address stays its own.
+        of: the pass it belongs to.
+        epoch: the epoch in which it was last scored.
+        trained: whether it ever was.
+    """
+
+    __slots__ = (
+        "address", "epoch", "index", "input", "level", "of", "print", "target", "trained", "version"
+    )  # fmt: skip
+
+    def __init__(
+        self, level: str, index: Any, target: Tensor, inputs: Tensor | None, of: Pass | None
+    ) -> None:
+        self.level = level
+        self.index = index
+        self.target = target
+        self.address = target.data_ptr()
+        self.of = of
+        self.epoch = -1
+        self.trained = False
+        self.input: weakref.ref[Tensor] | None = None
+        if inputs is not None:
+            self.input = weakref.ref(inputs)
+            self.version = inputs._version
+            self.print = fingerprint(inputs)
+
+
+class Recent:
+    """The last batches drawn, of either level: an evaluation of one does not push out the
+    other's."""
+
+    def __init__(self) -> None:
+        self._levels: dict[str, deque[Drawn]] = defaultdict(lambda: deque(maxlen=KEPT))
+
+    def add(self, drawn: Drawn) -> None:
+        self._levels[drawn.level].appendleft(drawn)
+
+    def by_target(self, target: Tensor) -> Drawn | None:
+        """The batch whose label tensor this is, or a view of all of it (`Variable`, `.detach()`,
+        `.squeeze()`, a `.to()` that had nothing to do)."""
+        for level in self._levels.values():
+            for drawn in level:
+                if drawn.target is target:
+                    return drawn
+        address = target.data_ptr()
+        for drawn in self.snapshot():
+            if (
+                drawn.address == address
+                and drawn.target.numel() == target.numel()
+                and drawn.target.dtype == target.dtype
+                and drawn.target.device == target.device
+            ):
+                return drawn
+        return None
+
+    def by_input(self, inputs: Tensor) -> Drawn | None:
+        """The batch whose input tensor this is, unchanged."""
+        for drawn in self.snapshot():
+            if drawn.input is not None and drawn.input() is inputs:
+                return drawn if drawn.version == inputs._version else None
+        return None
+
+    def snapshot(self) -> tuple[Drawn, ...]:
+        """All of them, the newest of each level first."""
+        return tuple(drawn for level in self._levels.values() for drawn in level)
+
+
+def same_labels(candidates: tuple[Drawn, ...], target: Tensor) -> Drawn | None:
+    """The newest of these batches with exactly these labels; None where there is none, or where
+    batches of both levels have them and nothing tells them apart.
+
+    Args:
+        target: [B] on the CPU, a copy that the loop made.
+    """
+    labels = target.reshape(-1)
+    return _newest(
+        drawn
+        for drawn in candidates
+        if drawn.target.numel() == labels.numel()
+        and torch.equal(drawn.target.reshape(-1).cpu().to(labels.dtype), labels)
+    )
+
+
+def same_input(candidates: tuple[Drawn, ...], print_: Tensor) -> Drawn | None:
+    """The newest of these batches with exactly this input, by its fingerprint on the CPU."""
+    return _newest(
+        drawn
+        for drawn in candidates
+        if drawn.input is not None
+        and drawn.print.shape == print_.shape
+        and torch.equal(drawn.print, print_)
+    )
+
+
+def _newest(found: Iterator[Drawn]) -> Drawn | None:
+    newest = next(found, None)
+    if newest is None or any(other.level != newest.level for other in found):
+        return None
+    return newest
+
+
+def fingerprint(inputs: Tensor) -> Tensor:
+    """A few values of each row of a batch: [B, <= PRINT], on its device."""
+    rows = inputs.detach().flatten(1)
+    return rows[:, :: max(1, rows.shape[1] // PRINT)][:, :PRINT].clone()

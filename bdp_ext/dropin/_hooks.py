@@ -1,0 +1,226 @@
+"""What is hung on the user's criterion or model: it notes forward passes, and which of them a
+backward pass reached. It changes no tensor."""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_labels
+
+Select = int | str | Callable[[Any], Tensor] | None
+Match = Callable[[tuple[Drawn, ...], Tensor], Drawn | None]
+
+
+class Forward:
+    """One forward pass; called by autograd when a backward pass reaches its logits.
+
+    Args:
+        watch: gets the pass then.
+        order: the pass's number.
+        logits: [B, C]; kept detached.
+        drawn: the batch, when it is known already, otherwise
+        key: what is to be matched with that of
+        candidates: one of these batches, by
+        match: this rule.
+    """
+
+    __slots__ = (
+        "_candidates", "_drawn", "_key", "_match", "_ready", "_watch", "logits", "order", "reached"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        watch: "Watch",
+        order: int,
+        logits: Tensor,
+        drawn: Drawn | None,
+        key: Tensor,
+        candidates: tuple[Drawn, ...],
+        match: Match,
+    ) -> None:
+        self._watch = watch
+        self.order = order
+        self.logits = logits.detach()
+        self.reached = False
+        self._drawn = drawn
+        self._key = key
+        self._candidates = candidates
+        self._match = match
+        self._ready: Any = None
+
+    def __call__(self, gradient: Tensor) -> None:
+        if self.reached:
+            return
+        self.reached = True
+        if self.logits.is_cuda:  # copied on the side, with no wait
+            self.logits = self.logits.to("cpu", non_blocking=True)
+            if self._drawn is None:
+                self._key = self._key.to("cpu", non_blocking=True)
+            self._ready = torch.cuda.Event()
+            self._ready.record()
+        self._watch.reached.append(self)
+        self._watch.waiting += self.logits.numel()
+
+    def drawn(self) -> Drawn | None:
+        """The batch this pass was of; None when no batch drawn lately fits."""
+        if self._ready is not None:
+            self._ready.synchronize()
+        if self._drawn is None and self._candidates:
+            self._drawn = self._match(self._candidates, self._key.cpu())
+        return self._drawn
+
+    def refuse_other(self, logits: Tensor, target: Tensor) -> None:
+        """Refuse a second target for the logits of this pass."""
+        if self.logits.data_ptr() != logits.data_ptr() or self._key is target:
+            return
+        if self._key.shape == target.shape and torch.equal(self._key.to(target.device), target):
+            return
+        raise RuntimeError(
+            "bdp_ext.prune: the criterion was called for the same logits with two different "
+            "targets (mixup or cutmix), whose error belongs to no single sample; train without "
+            "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
+        )
+
+
+class Watch:
+    """The forward passes that hooks have seen and a backward pass has reached.
+
+    Attributes:
+        recent: the batches drawn lately.
+        calls: how often a hooked module was called, in any mode.
+        reached: forward passes to be scored, in no order.
+        waiting: how many logits they hold.
+    """
+
+    def __init__(self, select: Select) -> None:
+        self.recent = Recent()
+        self.calls = 0
+        self.reached: list[Forward] = []
+        self.waiting = 0
+        self._select = select
+        self._order = 0
+        self._last: Forward | None = None
+
+    def take(self) -> list[Forward]:
+        """The forward passes to be scored, in their order; they are then the caller's."""
+        reached = sorted(self.reached, key=lambda forward: forward.order)
+        self.reached.clear()
+        self.waiting = 0
+        return reached
+
+    def criterion(self, inputs: Iterable[Any]) -> None:
+        """A criterion was called with these arguments."""
+        self.calls += 1
+        if not torch.is_grad_enabled():
+            return
+        logits = target = None
+        for tensor in _tensors(inputs):
+            if not tensor.is_floating_point():
+                target = tensor if target is None else target
+            elif logits is None and tensor.requires_grad and tensor.dim() >= 2:
+                logits = tensor
+        if logits is None:
+            return
+        if target is None or target.numel() != logits.shape[0]:
+            raise RuntimeError(
+                "bdp_ext.prune: the criterion was called without one class per sample (soft or "
+                "mixed labels?), and an error needs the class; score plain logits yourself with "
+                "bdp_ext.observe(level, index, logits, target)."
+            )
+        if self._last is not None:
+            self._last.refuse_other(logits, target)
+        self._last = self._note(logits, self.recent.by_target(target), target, same_labels)
+
+    def model(self, inputs: Iterable[Any], output: Any) -> None:
+        """A model was called with these arguments and returned this."""
+        self.calls += 1
+        if not torch.is_grad_enabled():
+            return
+        tensor = next((t for t in _tensors(inputs) if t.is_floating_point()), None)
+        if tensor is None:
+            return
+        logits = self._logits(output)
+        if not logits.requires_grad:
+            return
+        drawn = self.recent.by_input(tensor)
+        key = tensor if drawn is not None else fingerprint(tensor)
+        self._note(logits, drawn, key, same_input)
+
+    def _note(self, logits: Tensor, drawn: Drawn | None, key: Tensor, match: Match) -> Forward:
+        if logits.dim() != 2 and logits.numel() != logits.shape[0] * logits.shape[1]:
+            raise RuntimeError(
+                f"bdp_ext.prune: logits must be [batch, classes], got {list(logits.shape)}; score "
+                "them yourself with bdp_ext.observe(level, index, logits, target)."
+            )
+        self._order += 1
+        candidates = () if drawn is not None else self.recent.snapshot()
+        forward = Forward(self, self._order, logits, drawn, key, candidates, match)
+        logits.register_hook(forward)
+        return forward
+
+    def _logits(self, output: Any) -> Tensor:
+        if callable(self._select):
+            return self._select(output)
+        if self._select is not None:
+            selected: Tensor = output[self._select]
+            return selected
+        found = [t for t in _tensors([output]) if t.is_floating_point() and t.dim() == 2]
+        if len(found) != 1:
+            raise RuntimeError(
+                f"bdp_ext.prune: the model returned {len(found)} tensors that may be logits; say "
+                "which with logits=, an index or key of its output or a function of it."
+            )
+        return found[0]
+
+
+class Hook:
+    """A forward hook that survives `copy.deepcopy` of its module (and still reports to the same
+    watch), and is left out when the module is pickled."""
+
+    def __init__(self, watch: Watch, kind: str) -> None:
+        self._watch = weakref.ref(watch)
+        self._kind = kind
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        watch = self._watch()
+        if watch is None:
+            return
+        given = (*args, *kwargs.values()) if kwargs else args
+        if self._kind == "model":
+            watch.model(given, output)
+        else:
+            watch.criterion(given)
+
+    def __deepcopy__(self, memo: Any) -> "Hook":
+        return self
+
+    def __reduce__(self) -> Any:
+        return _no_hook, ()
+
+
+def _no_hook() -> Callable[..., None]:
+    return _nothing
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def hang(watch: Watch, module: nn.Module, kind: str) -> None:
+    """Hook a module, once."""
+    hooks = module._forward_hooks.values()
+    if not any(isinstance(hook, Hook) and hook._watch() is watch for hook in hooks):
+        module.register_forward_hook(Hook(watch, kind), with_kwargs=True)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)

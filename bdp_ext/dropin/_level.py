@@ -1,0 +1,71 @@
+"""One level's samples: which of its data set's they are, which are live, and their pruner."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdp_ext.pruning import LevelPruner
+
+
+class Level:
+    """A level as its data set numbers it; the pruner inside numbers its own samples 0 .. n - 1.
+
+    All of it lives in the main process and on the CPU.
+
+    Args:
+        name: "train" or "valid".
+        labels: [N] int64, of the whole data set.
+        members: [n] int64, ascending: the level's samples.
+        known: whether that is sure before a pass has been drawn.
+
+    Attributes:
+        pruner: of the n members; None when this level is not pruned.
+        alive: [N] zero where a sample is pruned; always the same object.
+        left: live members.
+        pruned: whether some are gone.
+    """
+
+    def __init__(self, name: str, labels: Tensor, members: Tensor, known: bool = True) -> None:
+        self.name = name
+        self.labels = labels
+        self.members = members
+        self.known = known
+        self.pruner: LevelPruner | None = None
+        self.initial = members.numel()
+        self.position = torch.full_like(labels, -1)
+        self.position[members] = torch.arange(self.initial)
+        self.alive = bytearray(labels.numel())
+        self.renew()
+
+    def set_pruner(self, pruner: LevelPruner | None) -> None:
+        self.pruner = pruner
+
+    def renew(self) -> None:
+        """Take over what the pruner left."""
+        live = self.live_indices
+        self.left = live.numel()
+        self.pruned = self.left < self.initial
+        gone = self.members[~torch.isin(self.members, live)]
+        alive = torch.ones(self.labels.numel(), dtype=torch.uint8)
+        alive[gone] = 0
+        self.alive[:] = alive.numpy().tobytes()
+
+    @property
+    def live_indices(self) -> Tensor:
+        """[n] int64, the live samples as the data set numbers them, ascending."""
+        return self.members if self.pruner is None else self.members[self.pruner.live]
+
+    def observe(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Score a batch: index [B] int64 as the data set numbers them, logits [B, C], target [B]
+        int64, all on the CPU."""
+        if self.pruner is not None:
+            self.pruner.observe(self.position[index], logits, target)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.pruner is None else self.pruner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.pruner is not None:
+            self.pruner.load_state_dict(state)
+            self.renew()

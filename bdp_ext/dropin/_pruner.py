@@ -1,0 +1,244 @@
+"""The handle: both levels, their clock, and what the hooks and loaders report."""
+
+import logging
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bdp_ext.dropin._clock import Clock, Pass
+from bdp_ext.dropin._drawn import Drawn
+from bdp_ext.dropin._hooks import Forward, Watch, hang
+from bdp_ext.dropin._level import Level
+from bdp_ext.dropin._ranks import merge
+
+MOST_WAITING = 1 << 18
+"""Logits that may wait to be scored."""
+
+log = logging.getLogger("bdp_ext")
+
+
+class DropInPruner:
+    """The pruner behind the loaders that `bdp_ext.prune` returns: `train_queue.pruner`.
+
+    Attributes:
+        levels: "train" and "valid", as their data sets number the samples.
+        unit: "epoch", "step" or "manual".
+        epoch: epochs that are over.
+        unmatched: forward passes that a backward pass reached and that were of no batch drawn
+            lately, so not scored.
+    """
+
+    def __init__(
+        self,
+        levels: dict[str, Level],
+        clock: Clock,
+        watch: Watch,
+        kind: str,
+        stage_ends: tuple[int, ...],
+    ) -> None:
+        self.levels = levels
+        self.unit = clock.unit
+        self.epoch = 0
+        self.unmatched = 0
+        self._clock = clock
+        self._watch = watch
+        self._kind = kind
+        self._stage_ends = stage_ends
+        self._scored = 0
+
+    @property
+    def live_indices(self) -> dict[str, Tensor]:
+        """[n] int64 for each level: the samples still there, as its data set numbers them,
+        ascending."""
+        self.tick(asked=False)
+        return {name: level.live_indices for name, level in self.levels.items()}
+
+    def report(self) -> list[dict[str, Any]]:
+        """Every pruning so far in order of time, as plain values: its `level`, and the attributes
+        of `bdp_ext.pruning.Pruning`."""
+        self.tick(asked=False)
+        rows = [
+            {"level": name, **row}
+            for name, level in self.levels.items()
+            if level.pruner is not None
+            for row in level.pruner.report()
+        ]
+        return sorted(rows, key=lambda row: int(row["epoch"]))
+
+    def watch(self, *modules: nn.Module) -> None:
+        """Score the forward passes of these too: a criterion (or model, when `bdp_ext.prune` got
+        `model=`) that the loop builds anew."""
+        for module in modules:
+            hang(self._watch, module, self._kind)
+
+    def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Score a batch oneself; a sample's first score in an epoch counts.
+
+        Args:
+            level: "train" or "valid".
+            index: [B] int64, the samples as the level's data set numbers them.
+            logits: [B, C] floating. Read detached.
+            target: [B] int64, one class per sample.
+
+        Raises:
+            ValueError: no such level, an index that is not of it, or a wrong shape or dtype.
+        """
+        if level not in self.levels:
+            raise ValueError(f"bdp_ext.observe: level must be 'train' or 'valid', got {level!r}.")
+        index, logits = torch.as_tensor(index).cpu(), logits.detach().cpu()
+        of = self.levels[level]
+        inside = (index >= 0) & (index < of.position.numel())
+        if not bool(inside.all()) or bool((of.position[index] < 0).any()):
+            raise ValueError(f"bdp_ext.observe: index holds samples that are not in level {level}.")
+        if logits.dtype == torch.float64:
+            logits = logits.float()
+        of.observe(index, logits, target.cpu())
+        self._scored += 1
+
+    def end_epoch(self) -> None:
+        """Close the epoch, with unit="manual"; prunes when it is time.
+
+        Raises:
+            RuntimeError: the clock runs by itself.
+        """
+        if self.unit != "manual":
+            raise RuntimeError(
+                "bdp_ext: this pruner sees the ends of epochs itself; pass unit='manual' to "
+                "bdp_ext.prune to call end_epoch()."
+            )
+        self._score_reached()
+        if not self._scored:
+            raise RuntimeError(self._nothing_scored())
+        self._end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; loads with `weights_only=True`. A state of the middle of an
+        epoch resumes there, if the loop does."""
+        self.tick(asked=False)
+        return {
+            "epoch": self.epoch,
+            "clock": self._clock.state_dict(),
+            "levels": {name: level.state_dict() for name, level in self.levels.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of a pruner made with the same arguments."""
+        self.epoch = state["epoch"]
+        self._clock.load_state_dict(state["clock"])
+        for name, level in self.levels.items():
+            level.load_state_dict(state["levels"][name])
+        self._scored = 1
+
+    # What loaders report.
+
+    def open(self, new: Pass) -> None:
+        """The training queue begins a pass."""
+        self.tick(asked=True)
+        self._clock.open(new)
+
+    def tick(self, asked: bool) -> None:
+        """Score what is waiting, and close the epoch if it is over.
+
+        Args:
+            asked: the training queue is asked for the next batch.
+        """
+        if asked and self._clock.quiet and self._watch.waiting < MOST_WAITING:
+            return  # in the middle of a pass; scoring many batches at once costs less
+        self._score_reached()
+        if not self._scored:
+            self._check_idle()
+        while self._clock.epoch_over(asked):
+            self._end_epoch()
+
+    def drew(self, drawn: Drawn) -> None:
+        """A level's queue has given a batch."""
+        self._watch.recent.add(drawn)
+
+    def _score_reached(self) -> None:
+        """Score the forward passes that a backward pass has reached since."""
+        if not self._watch.reached:
+            return
+        first: dict[str, list[tuple[Forward, Drawn]]] = {name: [] for name in self.levels}
+        for forward in self._watch.take():
+            drawn = forward.drawn()
+            if drawn is None:
+                self.unmatched += 1
+                continue
+            if not drawn.trained:
+                drawn.trained = True
+                if drawn.of is not None:
+                    self._clock.train(drawn.of)
+            if drawn.epoch != self.epoch:  # else a later pass of the same batch
+                drawn.epoch = self.epoch
+                first[drawn.level].append((forward, drawn))
+        for name, passes in first.items():
+            if passes:
+                self._score(self.levels[name], passes)
+
+    def _score(self, level: Level, passes: list[tuple[Forward, Drawn]]) -> None:
+        # Last pass first: where a sample stands twice, the last row wins.
+        passes.reverse()
+        numbers = array("q")
+        for _, drawn in passes:
+            numbers.extend(drawn.index)
+        index = torch.frombuffer(numbers, dtype=torch.int64)
+        target = torch.cat([drawn.target for _, drawn in passes]).reshape(-1).cpu().long()
+        if not torch.equal(level.labels[index], target):
+            raise RuntimeError(
+                f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
+                "keeps (a collate function or wrapper that changes them?); pass "
+                "labels=(train_labels, valid_labels) as the loaders yield them."
+            )
+        logits = torch.cat([forward.logits for forward, _ in passes]).flatten(1).cpu()
+        level.observe(index, logits.float() if logits.dtype == torch.float64 else logits, target)
+        self._scored += len(passes)
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        for name, level in self.levels.items():
+            if level.pruner is None:
+                continue
+            merge(level.pruner.window)
+            pruning = level.pruner.end_epoch()
+            if pruning is not None:
+                level.renew()
+                log.info(
+                    "epoch %d: %s level pruned from %d to %d samples",
+                    self.epoch, name, pruning.before, pruning.after,
+                )  # fmt: skip
+            if self.epoch in self._stage_ends:
+                level.pruner.window.scores.fill_(float("nan"))
+                level.pruner.window.voe.fill_(float("nan"))
+
+    def _check_idle(self) -> None:
+        """Refuse a first epoch without any score; an evaluation, or a look at the data under
+        `no_grad`, is none."""
+        looked = self._watch.calls > 0 and self.unmatched == 0
+        if self._kind == "observe" or looked or not torch.is_grad_enabled():
+            return
+        if self._clock.idle() > 1:  # one batch alone may have been fetched ahead
+            raise RuntimeError(self._nothing_scored())
+
+    def _nothing_scored(self) -> str:
+        if self._kind == "observe":
+            return (
+                "bdp_ext: nothing was scored in the first epoch; call bdp_ext.observe(level, "
+                "index, logits, target) for each batch, or pass criterion= or model= to "
+                "bdp_ext.prune."
+            )
+        what = "model" if self._kind == "model" else "criterion"
+        if not self._watch.calls:
+            return (
+                f"bdp_ext.prune: the {what} was never called in the first epoch; pass the {what} "
+                "object that the loop calls (train_queue.pruner.watch(it) when it is built later), "
+                + ("criterion= instead." if what == "model" else "or model= for a loss function.")
+            )
+        given = "inputs" if what == "model" else "labels"
+        return (
+            f"bdp_ext.prune: the {what} was called, but never with the {given} of a batch that the "
+            f"loaders drew (are they changed or cut up on the way?); score the batches yourself "
+            "with bdp_ext.observe(level, index, logits, target)."
+        )

@@ -1,0 +1,126 @@
+"""What `bdp_ext.prune` costs a search step: the hook and the bookkeeping, on one CPU thread.
+
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE pytest bench/bench_dropin.py -s
+
+The step is the one part of a search that is the same in all of them: draw a batch of either level,
+call the criterion on logits of 64 x 10, go backward. The network is left out, so that what remains
+is not lost in its noise. Plain and pruned epochs alternate in one process. The second figure puts
+the difference beside a step of the DARTS space's supernet here (C=16, 8 cells, batch 64), which is
+faster than quark0/darts' own: its share of a step there is smaller. The epochs are timed with
+pytest-benchmark too.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+import bdp_ext
+from bdp_ext.spaces import SPACES
+
+BATCH, CLASSES, STEPS = 64, 10, 200
+
+
+class Ready(Dataset):
+    """Batches that cost nothing to load."""
+
+    def __init__(self, samples: int) -> None:
+        self.targets = torch.arange(samples) % CLASSES
+        self.image = torch.zeros(BATCH, 1)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitems__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.image, self.targets[index]
+
+
+class Loop:
+    """An epoch of a search without its network."""
+
+    def __init__(self, pruned: bool) -> None:
+        torch.manual_seed(0)
+        sets = [Ready(STEPS * BATCH) for _ in range(2)]
+        self.queues = [
+            DataLoader(data, BATCH, sampler=SequentialSampler(data), collate_fn=lambda batch: batch)
+            for data in sets
+        ]
+        self.criterion = nn.CrossEntropyLoss()
+        if pruned:  # nothing is taken away: both loops make as many steps
+            self.queues = bdp_ext.prune(
+                *self.queues, self.criterion, epochs=10_000, prune_train=0, prune_valid=0
+            )
+        self.weight = torch.zeros(CLASSES, requires_grad=True)
+        self.features = torch.randn(BATCH, CLASSES)
+
+    def __call__(self) -> None:
+        train, valid = self.queues
+        for batch, search in zip(train, valid, strict=True):
+            for _, target in (search, batch):
+                self.criterion(self.features + self.weight, target).backward()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def seconds(run) -> float:
+    begin = time.process_time()  # this thread's work, whoever else uses the machine
+    run()
+    return time.process_time() - begin
+
+
+def step_and_difference() -> tuple[float, float]:
+    """Seconds of a step without its network, and what pruning adds to it."""
+    plain, pruned = Loop(False), Loop(True)
+    plain()
+    pruned()
+    check(pruned)
+    times = [(seconds(plain), seconds(pruned)) for _ in range(15)]
+    step = statistics.median(one for one, _ in times)
+    return step / STEPS, statistics.median(more - one for one, more in times) / STEPS
+
+
+def check(pruned: Loop) -> None:
+    """Every sample has been scored, and rightly."""
+    pruner = pruned.queues[0].pruner
+    assert pruner.epoch == 1
+    for level in pruner.levels.values():
+        expected = bdp_ext.ops.el2n(pruned.features.repeat(STEPS, 1), level.labels)
+        assert torch.equal(level.pruner.window.scores[0], expected)
+
+
+def test_difference(capsys):
+    step, more = step_and_difference()
+    with capsys.disabled():
+        print(
+            f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread, CPU time: a step "
+            f"without its network {step * 1e6:.0f} us, with bdp_ext.prune {more * 1e6:+.0f} us "
+            f"({1 + more / step:.2f}x), median of 15 alternating epochs"
+        )
+
+
+def test_share_of_a_search_step(capsys):
+    torch.manual_seed(0)
+    network = SPACES["darts"].supernet(channels=16, cells=8, classes=CLASSES)
+    images, target = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
+    pass_ = seconds(lambda: nn.functional.cross_entropy(network(images), target).backward())
+    _, more = step_and_difference()
+    with capsys.disabled():
+        print(
+            f"\na step of the DARTS supernet (C=16, 8 cells, batch {BATCH}; two passes) "
+            f"{2 * pass_:.1f} s, of which bdp_ext.prune {100 * more / (2 * pass_):.4f} %"
+        )
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["plain", "pruned"])
+def test_epoch(benchmark, pruned):
+    benchmark.extra_info["steps"] = STEPS
+    benchmark(Loop(pruned))

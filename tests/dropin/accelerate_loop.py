@@ -1,0 +1,76 @@
+"""Accelerate, in one process and in two (gloo): prepared loaders are pruned inside."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import torch
+from accelerate import Accelerator
+from common import BATCH, IMAGES, Images, Network, Oracle
+
+from bdp_ext.integrations.accelerate import prune
+
+EPOCHS = 5
+
+
+def main():
+    accelerator = Accelerator(cpu=True)
+    ranks = accelerator.num_processes
+    torch.manual_seed(0)
+    criterion = torch.nn.CrossEntropyLoss()
+    model = Network()
+    data, half = Images(), IMAGES // 2
+    parts = [torch.utils.data.Subset(data, part) for part in (range(half), range(half, IMAGES))]
+    train, valid = (
+        torch.utils.data.DataLoader(part, batch_size=BATCH // ranks, shuffle=True) for part in parts
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model, optimizer, train, valid = accelerator.prepare(model, optimizer, train, valid)
+    train, valid = prune(train, valid, criterion, epochs=EPOCHS, interval=2, balance="none")
+    numbered = {level: range(half) for level in ("train", "valid")}
+    oracle = None
+    if ranks == 1:
+        oracle = Oracle(train.pruner, numbered, (2, 4), 2)
+    sizes = []
+    for _ in range(EPOCHS):
+        drawn = 0
+        for (images, target), (search, labels) in zip(train, valid, strict=True):
+            drawn += len(target)
+            for level, x, y in (("valid", search, labels), ("train", images, target)):
+                optimizer.zero_grad()
+                logits = model(x)
+                accelerator.backward(criterion(logits, y))
+                optimizer.step()
+                if oracle:
+                    numbers = x.clone()
+                    numbers[:, 0, 0, 0] -= (level == "valid") * half / 1024
+                    oracle.forward(level, numbers, logits, y)
+        sizes.append(drawn)
+        if oracle:
+            oracle.end_epoch()
+    assert train.pruner.epoch == EPOCHS or ranks > 1
+    live = torch.cat(list(train.pruner.live_indices.values()))
+    assert sizes[0] == half // ranks
+    assert sizes[-1] < sizes[0]
+    everyone = accelerator.gather(live[None])
+    assert (everyone == everyone[0]).all()
+    print("scored", accelerator.process_index, sizes)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()
+    if "RANK" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        started = [
+            subprocess.Popen(
+                [sys.executable, __file__],
+                env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+            )
+            for rank in "01"
+        ]
+        assert [process.wait() for process in started] == [0, 0]

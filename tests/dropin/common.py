@@ -1,0 +1,173 @@
+"""What the loops share: images that carry their number, a small supernet, and an oracle that knows
+which forward pass of which sample must have been scored, and which samples must be left."""
+
+import numpy as np
+import torch
+from torch import nn
+
+IMAGES, CLASSES, BATCH, RATIO = 160, 4, 16, 0.3
+
+
+class Images(torch.utils.data.Dataset):
+    """Random images whose first pixel is their number."""
+
+    def __init__(self, images=IMAGES, classes=CLASSES, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.targets = torch.randint(classes, (images,), generator=generator).tolist()
+        self.images = torch.randn(images, 3, 6, 6, generator=generator)
+        self.images += torch.tensor(self.targets).view(-1, 1, 1, 1) * 0.3
+        self.images[:, 0, 0, 0] = torch.arange(images) / 1024
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return self.images[index], self.targets[index]
+
+
+def numbers(images):
+    return (images[:, 0, 0, 0] * 1024).round().long().tolist()
+
+
+def queues(data=None, **options):
+    """Two loaders over the halves of one data set, as the public repositories build them."""
+    data = data or Images()
+    half = list(range(len(data)))
+    subset = torch.utils.data.sampler.SubsetRandomSampler
+    return tuple(
+        torch.utils.data.DataLoader(data, batch_size=BATCH, sampler=subset(part), **options)
+        for part in (half[: len(half) // 2], half[len(half) // 2 :])
+    )
+
+
+class Network(nn.Module):
+    """Two candidate operations mixed by alpha, with the criterion inside as in quark0/darts."""
+
+    def __init__(self, criterion=None, channels=4):
+        super().__init__()
+        self._criterion = criterion
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.candidates = nn.ModuleList([nn.Conv2d(channels, channels, 1), nn.Identity()])
+        self.classifier = nn.Linear(channels, CLASSES)
+        self.alphas = nn.Parameter(1e-3 * torch.randn(2))
+
+    def forward(self, images):
+        x = self.norm(self.stem(images))
+        x = sum(a * op(x) for a, op in zip(self.alphas.softmax(0), self.candidates, strict=True))
+        return self.classifier(x.relu().mean((2, 3)))
+
+    def weights(self):
+        return [p for name, p in self.named_parameters() if name != "alphas"]
+
+    def new(self):
+        fresh = Network(self._criterion)
+        fresh.alphas.data.copy_(self.alphas.data)
+        return fresh
+
+    def _loss(self, images, target):
+        return self._criterion(self(images), target)
+
+
+def el2n(logits, target):
+    logits = logits.detach().double().numpy()
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p[np.arange(len(p)), target.reshape(-1).numpy()] -= 1
+    return np.sqrt((p**2).sum(1))
+
+
+class Oracle:
+    """Keeps its own scores and its own live samples, and compares.
+
+    Args:
+        pruner: the handle.
+        sizes: of the data set of each level.
+        members: [n] of each level.
+        prunings: after which epochs.
+    """
+
+    def __init__(self, pruner, members, prunings, interval, images=IMAGES, ratio=RATIO):
+        self.pruner, self.prunings, self.interval = pruner, prunings, interval
+        self.ratio = ratio
+        self.epoch = 0
+        self.live = {level: np.asarray(sorted(part)) for level, part in members.items()}
+        self.rows = {level: [np.full(images, np.nan)] for level in members}
+        self.scored = dict.fromkeys(members, 0)
+        self.seen_pruned = 0
+
+    def forward(self, level, images, logits, target):
+        """The loop says: this pass is the one that counts for these samples, unless an earlier one
+        of this epoch did."""
+        row = self.rows[level][-1]
+        for number, score in zip(numbers(images), el2n(logits, target), strict=True):
+            assert number in self.live[level], f"a pruned sample was drawn from {level}"
+            if np.isnan(row[number]):
+                row[number] = score
+
+    def compare(self, closed):
+        """The scores of this epoch are those that the loop named, no more and no fewer."""
+        self.pruner.state_dict()  # scores what is waiting
+        for level, rows in self.rows.items():
+            of = self.pruner.levels[level]
+            if of.pruner is not None:
+                window = of.pruner.window
+                got = window.scores[(window.slot - closed) % len(window.scores)].numpy()
+                want = rows[-1][of.members.numpy()]
+                np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-7)
+                self.scored[level] += int((~np.isnan(want)).sum()) if closed else 0
+
+    def end_epoch(self, compare=True):
+        """The loop says: an epoch is over. The pruner must know."""
+        self.pruner.state_dict()
+        self.epoch += 1
+        assert self.pruner.epoch == self.epoch, (self.pruner.epoch, self.epoch)
+        if compare:
+            self.compare(closed=True)
+        for level, rows in self.rows.items():
+            if self.pruner.levels[level].pruner is not None:
+                self._prune(level)
+            rows.append(np.full_like(rows[-1], np.nan))
+        self.check_live()
+
+    def _prune(self, level):
+        if self.epoch not in self.prunings:
+            return
+        recent = np.stack(self.rows[level][-self.interval :])
+        known = ~np.isnan(recent)
+        count = np.maximum(known.sum(0), 1)
+        mean = np.where(known, recent, 0).sum(0) / count
+        voe = np.where(known, (recent - mean) ** 2, 0).sum(0) / count
+        scored = self.live[level][known.sum(0)[self.live[level]] >= 2]
+        sign = 1 if level == "train" else -1
+        order = scored[np.argsort(sign * voe[scored], kind="stable")]
+        asked = int(np.floor(self.ratio * len(self.live[level]) + 1e-9))
+        labels = self.pruner.levels[level].labels.numpy()
+        left = np.bincount(labels[self.live[level]])
+        gone = []
+        for sample in order:  # greedy, and a class keeps one
+            if len(gone) < asked and left[labels[sample]] > 1:
+                left[labels[sample]] -= 1
+                gone.append(sample)
+        self.live[level] = np.setdiff1d(self.live[level], gone)
+
+    def new_stage(self):
+        self.rows = {level: [np.full(len(r[0]), np.nan)] for level, r in self.rows.items()}
+
+    def check_live(self):
+        """The samples left are those that the oracle would keep."""
+        for level, live in self.live.items():
+            got = self.pruner.live_indices[level].numpy()
+            assert np.array_equal(got, live), (level, len(got), len(live))
+
+    def finish(self, train_queue=None, batches=True):
+        self.check_live()
+        assert all(self.scored.values()), self.scored
+        sizes = {level: len(live) for level, live in self.live.items()}
+        if train_queue is not None and batches:
+            assert len(train_queue) == -(-sizes["train"] // BATCH)
+        print("scored", self.scored, "left", sizes)
+
+
+def members(images=IMAGES):
+    return {"train": range(images // 2), "valid": range(images // 2, images)}

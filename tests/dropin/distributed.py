@@ -1,0 +1,74 @@
+"""Two processes (gloo), each with its own half of every pass: both prune the same samples, and draw
+as many batches."""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from common import IMAGES, Images, Network
+
+import bdp_ext
+
+EPOCHS, RANKS = 5, 2
+
+
+def main(rank, file):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=RANKS)
+    torch.manual_seed(0)
+    criterion = torch.nn.CrossEntropyLoss()
+    model = Network(criterion)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    data, half = Images(), IMAGES // 2
+    sets = [torch.utils.data.Subset(data, part) for part in (range(half), range(half, IMAGES))]
+    samplers = [
+        torch.utils.data.distributed.DistributedSampler(part, RANKS, rank, seed=1) for part in sets
+    ]
+    train_queue, valid_queue = (
+        torch.utils.data.DataLoader(part, batch_size=8, sampler=sampler)
+        for part, sampler in zip(sets, samplers, strict=True)
+    )
+    train_queue, valid_queue = bdp_ext.prune(
+        train_queue, valid_queue, criterion, epochs=EPOCHS, interval=2, balance="none"
+    )
+    sizes = []
+    for epoch in range(EPOCHS):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        drawn = 0
+        for batch, search in zip(train_queue, valid_queue, strict=True):
+            for input, target in (search, batch):
+                optimizer.zero_grad()
+                criterion(model(input), target).backward()
+                for parameter in model.parameters():
+                    dist.all_reduce(parameter.grad)
+                optimizer.step()
+            drawn += len(batch[1])
+        sizes.append(drawn)
+        window = train_queue.pruner.levels["train"].pruner.window
+        live = train_queue.pruner.live_indices
+        row = window.scores[(window.slot - 1) % 2]
+        assert not row[live["train"]].isnan().any()  # also those that the other rank saw
+        both = torch.stack([live["train"].sum(), live["valid"].sum(), torch.tensor(drawn)])
+        gathered = [torch.zeros_like(both) for _ in range(RANKS)]
+        dist.all_gather(gathered, both)
+        assert torch.equal(*gathered), gathered
+    assert sizes == [40, 40, 28, 28, 20], sizes
+    dist.destroy_process_group()
+    print("scored", rank, sizes)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(int(sys.argv[1]), sys.argv[2])
+    else:
+        import subprocess
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-W", "error", __file__]
+            started = [
+                subprocess.Popen([*command, str(rank), os.path.join(folder, "meet")])
+                for rank in range(RANKS)
+            ]
+            assert [process.wait() for process in started] == [0] * RANKS
