@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from _measure import Bench, Result, Settings, Target
+from _rounds import Bench, Result, Settings, Target
 
 
 class Replay:
@@ -67,7 +67,7 @@ class Report:
             for result in results
             for name, text in (result.absent | result.wrong).items()
         ]
-        return "\n".join([*lines, *([""] + notes if notes else []), *self._reached(op)])
+        return "\n".join([*lines, *(["", *notes] if notes else []), *self._reached(op)])
 
     def _cell(self, result: Result, name: str) -> str:
         if name not in result.seconds:

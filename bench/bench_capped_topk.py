@@ -2,13 +2,14 @@
 sorts of a good user."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from _measure import Bench, Work, faster, two_threads, within
+from _rounds import Bench, Work, faster, two_threads, within
 from torch import Tensor
 
-from bdp_ext import _reference
+from bdp_ext import _reference, ops
 
 RATIO = 0.3
 
@@ -33,12 +34,9 @@ CASES = [
 QUICK = [Level(50_000, 10, False), Level(50_000, 10, True), Level(1_280_000, 1000, False)]
 
 
-def tuned(
-    score: Tensor, label: Tensor, cap: Tensor, k: int, *, largest: bool
-) -> tuple[Tensor, Tensor]:
+def tuned(score: Tensor, label: Tensor, cap: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """One sort of integers that hold class and score (scores are >= 0, so their bits are in
     order), then one of what the caps leave: 1.3x faster than sorting scores, then classes."""
-    assert not largest
     by_class = (label.long() << 32 | score.view(torch.int32)).argsort(stable=True)
     count = label.long().bincount(minlength=len(cap))
     start = count.cumsum(0) - count
@@ -51,10 +49,9 @@ def tuned(
 
 
 def in_numpy(
-    score: np.ndarray, label: np.ndarray, cap: np.ndarray, k: int, *, largest: bool
+    score: np.ndarray, label: np.ndarray, cap: np.ndarray, k: int
 ) -> tuple[np.ndarray, int]:
     """numpy has a radix sort for int16, so classes are sorted on their own."""
-    assert not largest
     order = score.argsort(kind="stable")
     by_class = label[order].argsort(kind="stable")
     count = np.bincount(label, minlength=len(cap))
@@ -81,7 +78,7 @@ def work(case: Level, device: torch.device) -> Work:
     expected, number = _reference.capped_topk(score, label, cap, k, False)
 
     def check(run) -> None:
-        mask, taken = run(largest=False)
+        mask, taken = run()
         assert int(taken) == int(number), f"took {int(taken)} instead of {int(number)}"
         differing = (torch.as_tensor(mask, device=device) != expected).sum()
         assert not differing, f"{int(differing)} samples differ"
@@ -97,6 +94,7 @@ def work(case: Level, device: torch.device) -> Work:
 
 BENCH = Bench(
     op="capped_topk",
+    ours=partial(ops.capped_topk, largest=False),
     cases=CASES,
     quick_cases=QUICK,
     work=work,

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from _measure import Bench, Work, close
+from _rounds import Bench, Work, close
 from torch import Tensor
 
-from bdp_ext import _reference
+from bdp_ext import _reference, ops
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def work(case: Batch, device: torch.device) -> Work:
 
 BENCH = Bench(
     op="el2n",
+    ours=ops.el2n,
     cases=CASES,
     quick_cases=QUICK,
     work=work,

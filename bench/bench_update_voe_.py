@@ -10,7 +10,7 @@ from functools import partial
 import bench_el2n
 import numpy as np
 import torch
-from _measure import Bench, Work, close, faster, row_cost, two_threads, within
+from _rounds import Bench, Work, close, faster, row_cost, two_threads, within
 from bench_el2n import Batch, batch, exp_pass
 from torch import Tensor
 
@@ -76,6 +76,7 @@ def work(case: Batch, device: torch.device) -> Work:
 
 BENCH = Bench(
     op="update_voe_",
+    ours=ops.update_voe_,
     cases=bench_el2n.CASES,
     quick_cases=bench_el2n.QUICK,
     work=work,

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from _measure import Bench, Work, close, faster, two_threads, within
+from _rounds import Bench, Work, close, faster, two_threads, within
 from torch import Tensor
 
-from bdp_ext import _reference
+from bdp_ext import _reference, ops
 
 LENGTH = 10
 CHUNK = 1_000_000
@@ -52,6 +52,7 @@ def work(case: Ring, device: torch.device) -> Work:
 
 BENCH = Bench(
     op="voe",
+    ours=ops.voe,
     cases=[Ring(50_000), Ring(1_280_000), Ring(14_000_000)],
     quick_cases=[Ring(50_000), Ring(1_280_000)],
     work=work,

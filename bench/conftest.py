@@ -10,7 +10,6 @@ Tables and plots go to bench/results/.
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is loaded: its OpenMP reads it once. Threads that spin between two parallel regions
@@ -22,8 +21,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from _measure import Result, Settings, copy_bandwidth, measure  # noqa: E402
 from _report import Replay, Report  # noqa: E402
+from _rounds import Result, Settings, copy_bandwidth, measure  # noqa: E402
 
 import bdp_ext  # noqa: E402
 
@@ -80,8 +79,8 @@ def header(settings: Settings) -> list[str]:
     busy = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
     policy = os.environ.get("OMP_WAIT_POLICY", "unset")
     lines = [
-        f"machine: {platform.system()} {platform.machine()}, {cpu_model()}, {os.cpu_count()} cores, "
-        f"{busy} at the start",
+        f"machine: {platform.system()} {platform.machine()}, {cpu_model()}, "
+        f"{os.cpu_count()} cores, {busy} at the start",
         f"torch {torch.__version__}, python {platform.python_version()}, bdp_ext "
         f"{bdp_ext.__version__}, CPU kernels: {kind}",
         f"{settings.threads} thread{'s' * (settings.threads > 1)}, {settings.clock} clock, "
@@ -131,12 +130,12 @@ def report(pytestconfig: pytest.Config, settings: Settings) -> Report:
 
 
 @pytest.fixture(scope="module")
-def result(request: pytest.FixtureRequest, settings: Settings, report: Report) -> Iterator[Result]:
+def result(request: pytest.FixtureRequest, settings: Settings, report: Report) -> Result:
     """Measured once for all of the case's implementations; its tensors are gone by then."""
     with torch.no_grad():
         found = measure(request.module.BENCH, request.param, settings)
     report.add(request.module.BENCH, found)
-    yield found
+    return found
 
 
 @pytest.fixture
