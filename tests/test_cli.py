@@ -89,6 +89,8 @@ def test_info_says_what_is_loaded(bdp):
         (["search", "--out", "OUT", "--device", "cuda:99", *TINY], "--device cuda:99"),
         (["search", "--out", "OUT", "--space", "darts9"], "nas-bench-201"),
         (["search", "--out", "FILE", *TINY], "FILE"),
+        (["search", "--out", "OUT", "--space", "darts", *TINY], "give at least 3"),
+        (["search", "--out", "OUT", "--method", "pc-darts", "--alpha-start", "0", *TINY], "parts"),
         (["search"], "--out"),
         (["query", "--nb201", "FILE"], "give either --run DIR or --arch STRING"),
         (["query", "--run", "OUT", "--nb201", "FILE"], "result.json cannot be read"),

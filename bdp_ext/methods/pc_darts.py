@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bdp_ext.errors import UserError
 from bdp_ext.methods.method import Method
 from bdp_ext.spaces import Space, Supernet
+
+PART = 4
+"""One part in four of the channels is searched."""
 
 
 class PcDarts(Method):
@@ -20,4 +24,9 @@ class PcDarts(Method):
     }
 
     def supernet(self, space: Space, *, channels: int, cells: int, classes: int) -> Supernet:
-        return space.supernet(channels=channels, cells=cells, classes=classes, part=4)
+        if channels % PART:
+            raise UserError(
+                f"--channels {channels} cannot be divided into {PART} parts, of which PC-DARTS "
+                f"searches one; give a multiple of {PART}."
+            )
+        return space.supernet(channels=channels, cells=cells, classes=classes, part=PART)

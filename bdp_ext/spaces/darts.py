@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from bdp_ext.errors import UserError
 from bdp_ext.spaces.genotype import Genotype, NodeInput
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import (
@@ -152,6 +153,11 @@ class Darts:
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
 
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
+        if cells < 3:
+            raise UserError(
+                f"--cells {cells} leaves the DARTS space without a normal or a reduction cell; "
+                "give at least 3."
+            )
         return DartsSupernet(channels, cells, classes, part)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
