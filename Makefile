@@ -9,6 +9,9 @@ OUT    ?= runs/digits
 NB201  ?=
 SEARCH_FLAGS ?= --data digits
 
+# Threads that wait sleep: spinning ones starve each other on a small, busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 BIN      := $(VENV)/bin
 PIP      := tools/retry $(BIN)/python -m pip install -q
 CXX_CODE := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
