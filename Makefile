@@ -7,7 +7,7 @@ VENV   ?= .venv
 TORCH  ?= torch==2.14.1 torchvision==0.29.1
 OUT    ?= runs/digits
 NB201  ?=
-SEARCH_FLAGS ?= --data digits
+SEARCH_FLAGS ?= --data digits --cells 2
 
 # Threads that wait sleep: spinning ones starve each other on a small, busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
