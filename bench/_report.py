@@ -1,8 +1,9 @@
 """What is made of the results: a markdown table and a plot for each operation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from _rounds import Bench, Result, Settings, Target
+from _rounds import Result, Settings, Target
 
 
 class Replay:
@@ -24,6 +25,9 @@ class Replay:
         benchmark.pedantic(take, rounds=len(seconds))
 
 
+CLOCK = Replay()
+
+
 class Report:
     """All results of a run.
 
@@ -38,30 +42,32 @@ class Report:
         self.header = header
         self.copy = 0.0
         self.results: dict[str, list[Result]] = {}
-        self._targets: dict[str, list[Target]] = {}
+        self._targets: dict[str, Sequence[Target]] = {}
 
-    def add(self, bench: Bench, result: Result) -> None:
-        self.results.setdefault(bench.op, []).append(result)
-        self._targets[bench.op] = list(bench.targets)
+    def add(self, result: Result, targets: Sequence[Target] = ()) -> None:
+        self.results.setdefault(result.op, []).append(result)
+        self._targets[result.op] = targets
 
     def table(self, op: str) -> str:
         """Markdown: a row for each case, then the targets."""
         results = self.results[op]
         names = _names(results)
-        head = ["case", *names, "least traffic", "of a copy"]
+        extra = list({**self._traffic(results[0]), **results[0].extra})
+        head = ["case", *names, *extra]
         lines = [
             f"## {op}",
             "",
             f"Time of a call, the median of alternating rounds; in brackets, times that of "
             f"{results[0].ours} (median of the ratios within a round).",
-            f"A copy here moves {self.copy / 1e9:.1f} GB/s.",
+            f"A large copy here moves {self.copy / 1e9:.1f} GB/s.",
             "",
             _row(head),
             _row(["---"] + ["---:"] * (len(head) - 1)),
         ]
         for result in results:
             cells = [self._cell(result, name) for name in names]
-            lines.append(_row([result.case, *cells, *self._traffic(result)]))
+            more = {**self._traffic(result), **result.extra}
+            lines.append(_row([result.case, *cells, *(more.get(name, "-") for name in extra)]))
         notes = [
             f"- {result.case}, {name}: {text}"
             for result in results
@@ -77,11 +83,14 @@ class Report:
             return f"**{cell}**"
         return f"{cell} ({result.ratio(name, result.ours):.3g}x)"
 
-    def _traffic(self, result: Result) -> list[str]:
-        if result.ours not in result.seconds:
-            return ["-", "-"]
+    def _traffic(self, result: Result) -> dict[str, str]:
+        if not result.bytes or result.ours not in result.seconds:
+            return {}
         rate = result.bytes / result.median(result.ours)
-        return [f"{rate / 1e9:.2f} GB/s", f"{rate / self.copy:.0%}"]
+        return {
+            "least bytes / time": f"{rate / 1e9:.2f} GB/s",
+            "of a copy": f"{rate / self.copy:.0%}",
+        }
 
     def _reached(self, op: str) -> list[str]:
         if self.settings.device.type == "cuda" or self.settings.threads != 1:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import backend
+from bdp_ext import backend, build_info, kernels
 
 BLOCK = 1e-3  # seconds that a round of one implementation takes at least: calls are repeated
 ROUNDS = (3, 100)  # at least and at most, whatever the budget
@@ -120,11 +120,14 @@ def two_threads(case: str, times: float = 1.6) -> Target:
 class Implementation:
     """A function of the operation's arguments, and the context it runs in.
 
-    `may_fail`: it depends on a compiler that may not be there.
+    Attributes:
+        absent: why it cannot run here.
+        may_fail: it depends on a compiler that may not be there.
     """
 
     function: Callable[..., Any]
     context: Callable[[], AbstractContextManager[None]] = nullcontext
+    absent: str = ""
     may_fail: bool = False
 
 
@@ -153,20 +156,24 @@ class Bench:
 
     def implementations(self, settings: Settings) -> dict[str, Implementation]:
         """All of them by name; ours come last."""
-        found = {"reference": self._ours("reference")}
+        libraries = build_info()["libraries"]
+        found = {"reference": Implementation(self.ours, partial(backend, "reference"))}
         found |= {name: Implementation(function) for name, function in self.baselines.items()}
         compiled = torch.compile(self.baselines["tuned"], dynamic=False)
         found["compiled"] = Implementation(compiled, may_fail=True)
+        # A compiled library is the dispatcher's choice. It is not forced, as users do not: that
+        # would add 0.5 us to a call.
         if settings.device.type == "cuda":
-            return found | {name: self._ours(name) for name in ("triton", "cuda")}
+            why_not = kernels.why_not(torch.empty(0, device=settings.device)) or ""
+            found["triton"] = Implementation(self.ours, partial(backend, "triton"), why_not)
+            found["cuda"] = Implementation(self.ours, absent=libraries["cuda"]["reason"])
+            return found
         found["numpy"] = Implementation(_on_arrays(self.numpy))
+        absent = libraries["cpu"]["reason"]
         if settings.threads == 1 and settings.clock == "wall" and (os.cpu_count() or 1) > 1:
-            found["cpu, 2 threads"] = self._ours("cpu", threads=2)
-        found["cpu"] = self._ours("cpu")
+            found["cpu, 2 threads"] = Implementation(self.ours, partial(_threads, 2), absent)
+        found["cpu"] = Implementation(self.ours, absent=absent)
         return found
-
-    def _ours(self, name: str, threads: int | None = None) -> Implementation:
-        return Implementation(self.ours, partial(_forced, name, threads))
 
 
 @dataclass
@@ -174,20 +181,22 @@ class Result:
     """What was measured of one case.
 
     Attributes:
-        bytes: the least that a call must move.
+        bytes: the least that a call must move; 0 where that says nothing.
         seconds: of a call, for every round that an implementation or a floor took part in.
         floors: which names are floors.
         absent: implementations that cannot run here, with the reason.
         wrong: implementations with a wrong answer, and what is wrong.
+        extra: further columns of the table.
     """
 
     op: str
     case: str
-    bytes: int
+    bytes: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
     floors: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def ours(self) -> str:
@@ -222,13 +231,16 @@ def measure(bench: Bench, case: Any, settings: Settings) -> Result:
     implementations = bench.implementations(settings)
     runners = {}
     for name, implementation in implementations.items():
+        if implementation.absent:
+            result.absent[name] = implementation.absent
+            continue
         try:
             with implementation.context():
                 work.check(partial(implementation.function, *work.calls[0]))
         except AssertionError as error:
             result.wrong[name] = _first_line(error)
         except Exception as error:
-            if not isinstance(error, Absent) and not implementation.may_fail:
+            if not implementation.may_fail:
                 raise
             result.absent[name] = _first_line(error)
         else:
@@ -320,27 +332,14 @@ def copy_bandwidth(settings: Settings) -> float:
     return 2 * COPY_BYTES / statistics.median(runner.block(0) for _ in range(15))
 
 
-class Absent(Exception):
-    """An implementation that cannot run here."""
-
-
 @contextmanager
-def _forced(name: str, threads: int | None) -> Iterator[None]:
-    """One of our implementations, with a thread count of its own if it has one."""
-    forced = backend(name)
-    try:
-        forced.__enter__()
-    except RuntimeError as error:
-        raise Absent(str(error)) from error
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        if threads:
-            torch.set_num_threads(threads)
         yield
     finally:
-        if threads:
-            torch.set_num_threads(before)
-        forced.__exit__(None, None, None)
+        torch.set_num_threads(before)
 
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,9 +54,13 @@ def batch(case: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     return logits.to(device), target.to(device)
 
 
-def exp_pass(logits: Tensor) -> dict[str, Callable[[], Any]]:
-    """The floor: no way around one exp for each logit."""
-    return {"exp pass": partial(torch.exp, logits, out=torch.empty_like(logits))}
+def floors(logits: Tensor) -> dict[str, Callable[[], Any]]:
+    """One exp for each logit, as torch computes it (to 1 ulp; a shorter polynomial is faster), and
+    reading them once."""
+    return {
+        "exp pass": partial(torch.exp, logits, out=torch.empty_like(logits)),
+        "read the logits": logits.sum,
+    }
 
 
 def work(case: Batch, device: torch.device) -> Work:
@@ -66,7 +70,7 @@ def work(case: Batch, device: torch.device) -> Work:
         calls=[(logits, target)],
         check=lambda run: close(run(), expected),
         bytes=case.rows * (case.classes * 4 + 8 + 4),
-        floors=exp_pass(logits),
+        floors=floors(logits),
     )
 
 

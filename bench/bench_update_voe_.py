@@ -11,7 +11,7 @@ import bench_el2n
 import numpy as np
 import torch
 from _rounds import Bench, Work, close, faster, row_cost, two_threads, within
-from bench_el2n import Batch, batch, exp_pass
+from bench_el2n import Batch, batch, floors
 from torch import Tensor
 
 from bdp_ext import _reference, ops
@@ -70,7 +70,7 @@ def work(case: Batch, device: torch.device) -> Work:
         check=check,
         bytes=case.rows * (case.classes * 4 + 8 + 8 + LENGTH * 4 + 4),
         floors={"empty call": partial(ops.update_voe_, window, voe, SLOT, *nothing)}
-        | exp_pass(logits),
+        | floors(logits),
     )
 
 

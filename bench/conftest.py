@@ -18,10 +18,11 @@ LATE = "torch" in sys.modules
 if not LATE:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.pop("BDP_EXT_BACKEND", None)  # all of them are measured
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from _report import Replay, Report  # noqa: E402
+from _report import CLOCK, Report  # noqa: E402
 from _rounds import Result, Settings, copy_bandwidth, measure  # noqa: E402
 
 import bdp_ext  # noqa: E402
@@ -29,7 +30,6 @@ import bdp_ext  # noqa: E402
 RESULTS = Path(__file__).parent / "results"
 REPORT = pytest.StashKey[Report]()
 SETTINGS = pytest.StashKey[Settings]()
-CLOCK = Replay()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,9 +132,10 @@ def report(pytestconfig: pytest.Config, settings: Settings) -> Report:
 @pytest.fixture(scope="module")
 def result(request: pytest.FixtureRequest, settings: Settings, report: Report) -> Result:
     """Measured once for all of the case's implementations; its tensors are gone by then."""
+    bench = request.module.BENCH
     with torch.no_grad():
-        found = measure(request.module.BENCH, request.param, settings)
-    report.add(request.module.BENCH, found)
+        found = measure(bench, request.param, settings)
+    report.add(found, bench.targets)
     return found
 
 
