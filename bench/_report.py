@@ -5,6 +5,8 @@ from pathlib import Path
 
 from _rounds import Result, Settings, Target
 
+BUSY = 0.05  # share of the time waiting for a core from which a figure says nothing
+
 
 class Replay:
     """A clock for pytest-benchmark that shows times measured before: the rounds alternate between
@@ -105,6 +107,8 @@ class Report:
                 rows.append(_row([target.case, target.text, "not measured", ""]))
                 continue
             verdict = "met" if target.met(value) else "**not met**"
+            if target.waited(result) > BUSY and not target.met(value):
+                verdict = f"cores were not free ({target.waited(result):.0%} waiting)"
             rows.append(_row([target.case, target.text, f"{value:.3g} {target.unit}", verdict]))
         head = [_row(["case", "target", "measured", ""]), _row(["---", "---", "---:", "---"])]
         return ["", *head, *rows] if rows else []

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ class Target:
         value: the measured figure, from the case's result.
         met: whether it is reached.
         unit: of the figure.
+        threads: of ours that is judged.
     """
 
     case: str
@@ -81,6 +83,12 @@ class Target:
     value: Callable[["Result"], float]
     met: Callable[[float], bool]
     unit: str = "x"
+    threads: int = 1
+
+    def waited(self, result: "Result") -> float:
+        """The share of its time in which ours had no core to run on."""
+        suffix = f", {self.threads} threads" if self.threads > 1 else ""
+        return result.waited.get(result.ours + suffix, 0.0)
 
 
 def faster(case: str, than: str, times: float) -> Target:
@@ -113,6 +121,7 @@ def two_threads(case: str, times: float = 1.6) -> Target:
         f">= {times:g}x faster with two threads (both cores free)",
         lambda r: r.ratio(r.ours, f"{r.ours}, 2 threads"),
         lambda v: v >= times,
+        threads=2,
     )
 
 
@@ -183,6 +192,7 @@ class Result:
     Attributes:
         bytes: the least that a call must move; 0 where that says nothing.
         seconds: of a call, for every round that an implementation or a floor took part in.
+        waited: share of that time that threads spent waiting for a core, by implementation.
         floors: which names are floors.
         absent: implementations that cannot run here, with the reason.
         wrong: implementations with a wrong answer, and what is wrong.
@@ -193,6 +203,7 @@ class Result:
     case: str
     bytes: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
     floors: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
@@ -251,12 +262,13 @@ def measure(bench: Bench, case: Any, settings: Settings) -> Result:
         runners[name] = Runner(Implementation(floor, context), [()], settings)
         result.floors.append(name)
     result.seconds = alternate(runners)
+    result.waited = {name: runner.waited for name, runner in runners.items()}
     return result
 
 
 class Runner:
     """An implementation with a case's arguments, calibrated: how often a round calls it (`count`),
-    and in how many rounds (`rounds`)."""
+    and in how many rounds (`rounds`). `waited` is the share of the time without a core."""
 
     def __init__(
         self, implementation: Implementation, calls: list[tuple[Any, ...]], settings: Settings
@@ -265,6 +277,7 @@ class Runner:
         self.calls = calls
         self.time = _events if settings.device.type == "cuda" else partial(_clock, settings.clock)
         self.count = 1
+        self._wall = self._waited = 0.0
         for _ in range(3):  # the first calls of a short one are no measure
             once = max(self.block(0), 1e-9)
             self.count = max(1, min(10_000, round(BLOCK / once)))
@@ -278,7 +291,15 @@ class Runner:
         with self.implementation.context():
             if self.count > 1:  # a short call is not to pay for what the last runner left behind
                 function(*self.calls[(start - 1) % len(self.calls)])
-            return self.time(function, chosen) / self.count
+            begin, waited = time.perf_counter(), seconds_waited()
+            seconds = self.time(function, chosen) / self.count
+            self._waited += seconds_waited() - waited
+            self._wall += time.perf_counter() - begin
+            return seconds
+
+    @property
+    def waited(self) -> float:
+        return self._waited / self._wall
 
 
 def alternate(runners: dict[str, Runner]) -> dict[str, list[float]]:
@@ -298,6 +319,16 @@ def alternate(runners: dict[str, Runner]) -> dict[str, list[float]]:
     finally:
         gc.enable()
     return seconds
+
+
+def seconds_waited() -> float:
+    """How long this process's threads have been ready to run but had no core; 0 where the system
+    does not say (it is Linux's schedstat)."""
+    try:
+        files = list(Path("/proc/self/task").glob("*/schedstat"))
+        return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _clock(kind: str, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> float:

@@ -19,8 +19,8 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
     """
     scores = []
     for row, y in zip(logits.double(), target.tolist(), strict=True):
-        known = not bool(row.isnan().any()) and -INF < max(row.tolist(), default=-INF) < INF
-        if not known or not 0 <= y < len(row):
+        known = 0 <= y < len(row) and -INF < float(row.max()) < INF  # the max of NaN is NaN
+        if not known:
             scores.append(NAN)
             continue
         probability = (row - row.logsumexp(0)).exp()

@@ -51,6 +51,7 @@ constexpr int64_t kGrain = 65536;  // samples a thread is worth
 constexpr int64_t kSample =
     16384;  // scores drawn to find where the k-th lowest lies: to 0.4 % of them
 constexpr int64_t kChunk = 4096;  // samples of one call, where a call writes what it finds
+constexpr int64_t kAhead = 1024;  // scores to load ahead
 constexpr Limit kAll = {INT32_MAX, 0};
 constexpr Limit kNone = {INT32_MIN, 0};
 
@@ -83,7 +84,7 @@ class Selection {
       std::fill(mask_, mask_ + samples_, false);
       return 0;
     }
-    AdviseHugePages(mask_, samples_);
+    PrepareToWrite(mask_, samples_);
     LimitClasses();
     if (allowed > k_) LimitAll(allowed);
     sorted_ == nullptr ? MarkRuns() : MarkUnsorted();
@@ -146,7 +147,7 @@ class Selection {
       begin = end;
     }
     sorted_.reset(new float[samples_]);
-    AdviseHugePages(sorted_.get(), samples_ * sizeof(float));
+    PrepareToWrite(sorted_.get(), samples_ * sizeof(float));
     ForEachPart(parts_, [&](int64_t part) {
       int64_t* to = place.data() + part * bins;
       const int64_t end = samples_ * (part + 1) / parts_;
@@ -174,6 +175,9 @@ class Selection {
         if (static_cast<int64_t>(keys.size()) < run.Size()) keys.resize(run.Size());
         int32_t lowest, highest;
         keys_of(score + run.begin, run.Size(), flip_, keys.data(), &lowest, &highest);
+        const int64_t ahead =
+            std::min(run.end + kAhead, samples_);  // loaded while the search computes
+        for (int64_t i = run.end; i < ahead; i += 16) __builtin_prefetch(score + i);
         limits_[run.label] = select(keys.data(), run.Size(), lowest, highest, cap, &guess);
       }
     });

@@ -1,14 +1,16 @@
 // Loops of capped_topk over a stretch of samples. Included by for_each_isa.h inside bdp_ext::<isa>;
 // no include guard. All but the selection and the counting are loops that the compiler vectorises.
 
-// Order: the lower key is taken first. -0 becomes +0; flip is 0 for the smallest first, -1 for the
-// largest; NaN is last. No key is INT32_MIN.
+// Order: the lower key is taken first. A float's magnitude with its sign, as an integer, so -0 is
+// +0; flip is 0 for the smallest first, -1 for the largest; NaN is last. No key is INT32_MIN.
+// Written without a choice, for gcc would make a jump of it and vectorise nothing.
 inline int32_t KeyOf(float score, int32_t flip) {
-  const float positive_zero = score + 0.0f;
   int32_t bits;
-  std::memcpy(&bits, &positive_zero, sizeof(bits));
-  const int32_t key = (bits ^ ((bits >> 31) & INT32_MAX)) ^ flip;
-  return score == score ? key : INT32_MAX;
+  std::memcpy(&bits, &score, sizeof(bits));
+  const int32_t sign = bits >> 31, magnitude = bits & INT32_MAX;
+  const int32_t nan = (0x7f800000 - magnitude) >> 31;  // all ones for NaN
+  const int32_t key = ((magnitude ^ sign) - sign) ^ flip;
+  return (key & ~nan) | (nan & INT32_MAX);
 }
 
 inline void KeysOf(const float* score, int64_t n, int32_t flip, int32_t* key, int32_t* lowest,

@@ -7,30 +7,13 @@
 // Any anchor gives the same s. The sums run in float32 with a partial sum every few terms in
 // float64, the margin and the end of the formula in float64: at most 1e-6 relative at any margin.
 
-constexpr int64_t kTransposedClasses =
-    64;  // up to here a vector is one class of kLanes rows, above a piece of a row
-constexpr int kGroup = 4;           // vectors, one accumulator each
-constexpr int kBlock = 8 * kGroup;  // vectors between partial sums: 8 terms add at most 3e-7
+// Up to here a vector is one class of kLanes rows, above a piece of a row.
+constexpr int64_t kTransposedClasses = 192;
+constexpr int kBlock = 8;  // groups between partial sums: 8 terms an accumulator, at most 3e-7
+constexpr int64_t kStep = kGroup * kLanes;  // classes of a group of vectors
 constexpr float kSlack = 4.0f;  // how far a logit may exceed the anchor; z - m costs 1.2e-7 there
+constexpr float kTooLarge = 54.0f;  // exp(kSlack): a sum below has no term above
 constexpr float kLowest = std::numeric_limits<float>::lowest();
-
-// exp(x) for x <= 80, to 1 ulp; NaN stays NaN. Below -87 it stays at 1.6e-38: the largest term of a
-// sum is near 1.
-inline F Exp(F x) {
-  x = Max(Broadcast(-87.0f), x);
-  const F magic =
-      Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
-  const F t = Fma(x, Broadcast(1.44269504f), magic);
-  const F f = Fma(t - magic, Broadcast(-0.693147181f), x);
-  F q = Broadcast(1.3814598e-3f);
-  q = Fma(q, f, Broadcast(8.3687157e-3f));
-  q = Fma(q, f, Broadcast(4.1668388e-2f));
-  q = Fma(q, f, Broadcast(1.6666521e-1f));
-  q = Fma(q, f, Broadcast(0.49999993f));
-  q = Fma(q, f, Broadcast(1.0f));
-  q = Fma(q, f, Broadcast(1.0f));
-  return q * PowerOfTwo(t);
-}
 
 // exp(x) for x <= 0, to 1e-11; NaN stays NaN. Below -700 it stays at 1e-304.
 inline D Exp(D x) {
@@ -66,37 +49,54 @@ inline D Finish(D own, D top, D s1, D s2) {
   return SelectLess(own, Broadcast64(kInfinity), score, Broadcast64(kNaN));
 }
 
+// The sum of kGroup accumulators.
+inline F Total(const F* part) {
+  F total = part[0];
+  for (int i = 1; i < kGroup; ++i) total = total + part[i];
+  return total;
+}
+
 // kLanes rows side by side: column c holds class c of every row.
 template <typename T>
 inline F ScoreTransposed(const T* const* rows, const int64_t* target, int64_t classes) {
   alignas(64) float columns[kTransposedClasses * kLanes];
   alignas(64) float own_lanes[kLanes];
+  for (int64_t first = 0; first < classes; first += kLanes) {
+    const int64_t left = classes - first;
+    F tile[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      tile[i] =
+          left >= kLanes ? Load(rows[i] + first) : LoadFirst(rows[i] + first, left, -kInfinity);
+    }
+    Transpose(tile);
+    for (int i = 0; i < kLanes; ++i) Store(columns + (first + i) * kLanes, tile[i]);
+  }
   for (int lane = 0; lane < kLanes; ++lane) {
-    const T* z = rows[lane];
-    for (int64_t c = 0; c < classes; ++c) columns[c * kLanes + lane] = ToFloat(z[c]);
     const int64_t y = target[lane];
     own_lanes[lane] = kNaN;
     if (y < 0 || y >= classes) continue;
-    own_lanes[lane] = columns[y * kLanes + lane];
+    own_lanes[lane] = ToFloat(rows[lane][y]);
     columns[y * kLanes + lane] = -kInfinity;
   }
   F top = Broadcast(-kInfinity);
   for (int64_t c = 0; c < classes; ++c) top = Max(Load(columns + c * kLanes), top);
   const F anchor = Max(top, Broadcast(kLowest));
   D s1_low = Broadcast64(0.0), s1_high = s1_low, s2_low = s1_low, s2_high = s1_low;
-  for (int64_t begin = 0; begin < classes; begin += kBlock) {
-    const int64_t end = begin + kBlock < classes ? begin + kBlock : classes;
+  for (int64_t begin = 0; begin < classes; begin += kBlock * kGroup) {
+    const int64_t end = begin + kBlock * kGroup < classes ? begin + kBlock * kGroup : classes;
     F s1[kGroup], s2[kGroup];
     for (int i = 0; i < kGroup; ++i) s1[i] = s2[i] = Broadcast(0.0f);
     for (int64_t c = begin; c < end; c += kGroup) {
-      for (int i = 0; i < kGroup && c + i < end; ++i) {
-        const F e = Exp(Load(columns + (c + i) * kLanes) - anchor);
-        s1[i] = s1[i] + e;
-        s2[i] = Fma(e, e, s2[i]);
+      F e[kGroup];
+      for (int i = 0; i < kGroup; ++i) e[i] = Load(columns + (c + i) * kLanes) - anchor;
+      Exp<kGroup>(e);
+      for (int i = 0; i < kGroup; ++i) {
+        s1[i] = s1[i] + e[i];
+        s2[i] = Fma(e[i], e[i], s2[i]);
       }
     }
-    const F part1 = (s1[0] + s1[1]) + (s1[2] + s1[3]);
-    const F part2 = (s2[0] + s2[1]) + (s2[2] + s2[3]);
+    const F part1 = Total(s1);
+    const F part2 = Total(s2);
     s1_low = s1_low + WidenLow(part1);
     s1_high = s1_high + WidenHigh(part1);
     s2_low = s2_low + WidenLow(part2);
@@ -120,77 +120,99 @@ inline void LoadRivals(const T* z, int64_t classes, int64_t first, int64_t y, F*
     v[i] = left >= kLanes ? Load(z + at)
            : left > 0     ? LoadFirst(z + at, left, -kInfinity)
                           : Broadcast(-kInfinity);
-    if (y >= at && y < at + kLanes) v[i] = SetLane(v[i], static_cast<int>(y - at), -kInfinity);
+    v[i] = Without(v[i], y - at);
   }
 }
 
-// One row in one pass. The anchor is the largest rival of the first vectors; a block that holds a
-// logit more than kSlack above it is done again with a new anchor, and what was summed before is
-// rescaled: rare.
+// The largest rival from class `begin` to `end`; NaN is none.
 template <typename T>
-inline Moments RowMoments(const T* z, int64_t classes, int64_t y) {
-  Moments row = {kNaN, kNaN, kNaN, kNaN};
-  if (y < 0 || y >= classes) return row;
-  row.own = ToFloat(z[y]);
-  constexpr int64_t kStep = kGroup * kLanes;
+inline float LargestRival(const T* z, int64_t classes, int64_t begin, int64_t end, int64_t y) {
+  F largest = Broadcast(kLowest), v[kGroup];
+  for (int64_t first = begin; first < end; first += kStep) {
+    LoadRivals(z, classes, first, y, v);
+    for (int i = 0; i < kGroup; ++i) largest = Max(v[i], largest);
+  }
+  return MaxLane(largest);
+}
+
+// exp(v - m) and its square to the sums.
+inline void AddGroup(F* v, F m, F* s1, F* s2) {
+  for (int i = 0; i < kGroup; ++i) v[i] = v[i] - m;
+  Exp<kGroup>(v);
+  for (int i = 0; i < kGroup; ++i) {
+    s1[i] = s1[i] + v[i];
+    s2[i] = Fma(v[i], v[i], s2[i]);
+  }
+}
+
+// One row in one pass, from an anchor that is the largest rival of its first group. Partial sums
+// tell when a logit lies far above it (nothing else makes them so large but NaN): that block is
+// done again with a new anchor, and what was summed before is rescaled. Rare.
+template <typename T>
+inline Moments RowMoments(const T* z, int64_t classes, int64_t y, float anchor) {
   const int64_t special = y / kStep * kStep;      // the group that holds class y
   const int64_t whole = classes / kStep * kStep;  // what follows is no whole group
-  F v[kGroup];
-  LoadRivals(z, classes, 0, y, v);
-  float anchor = MaxLane(Max(Max(Max(v[0], v[1]), Max(v[2], v[3])), Broadcast(kLowest)));
-  F top = Broadcast(-kInfinity);
   D total1 = Broadcast64(0.0), total2 = Broadcast64(0.0);
-  for (int64_t begin = 0; begin < classes; begin += kBlock * kLanes) {
-    const int64_t end = begin + kBlock * kLanes < classes ? begin + kBlock * kLanes : classes;
-    for (;;) {
-      const F m = Broadcast(anchor);
-      F s1[kGroup], s2[kGroup];
-      for (int i = 0; i < kGroup; ++i) s1[i] = s2[i] = Broadcast(0.0f);
-      for (int64_t first = begin; first < end; first += kStep) {
-        if (first == special || first == whole) {
-          LoadRivals(z, classes, first, y, v);
-        } else {
-          for (int i = 0; i < kGroup; ++i) v[i] = Load(z + first + i * kLanes);
-        }
-        for (int i = 0; i < kGroup; ++i) {
-          top = Max(v[i], top);
-          const F e = Exp(v[i] - m);
-          s1[i] = s1[i] + e;
-          s2[i] = Fma(e, e, s2[i]);
-        }
+  for (int64_t begin = 0; begin < classes;) {
+    const int64_t end = begin + kBlock * kStep < classes ? begin + kBlock * kStep : classes;
+    const F m = Broadcast(anchor);
+    F s1[kGroup], s2[kGroup], v[kGroup];
+    for (int i = 0; i < kGroup; ++i) s1[i] = s2[i] = Broadcast(0.0f);
+    for (int64_t first = begin; first < end; first += kStep) {
+      const int64_t stop = special >= first && special < end ? special : whole < end ? whole : end;
+      for (; first < stop; first += kStep) {
+        for (int i = 0; i < kGroup; ++i) v[i] = Load(z + first + i * kLanes);
+        AddGroup(v, m, s1, s2);
       }
-      const float highest = MaxLane(top);
-      if (!(highest > anchor + kSlack)) {
-        const F part1 = (s1[0] + s1[1]) + (s1[2] + s1[3]);
-        const F part2 = (s2[0] + s2[1]) + (s2[2] + s2[3]);
-        total1 = total1 + (WidenLow(part1) + WidenHigh(part1));
-        total2 = total2 + (WidenLow(part2) + WidenHigh(part2));
-        break;
-      }
-      if (highest == kInfinity) return row;
-      const double scale = std::exp(static_cast<double>(anchor) - highest);
-      total1 = total1 * Broadcast64(scale);
-      total2 = total2 * Broadcast64(scale * scale);
-      anchor = highest;
+      if (first >= end) break;
+      LoadRivals(z, classes, first, y, v);
+      AddGroup(v, m, s1, s2);
     }
+    const F part1 = Total(s1), part2 = Total(s2);
+    if (!AllBelow(Max(Broadcast(0.0f) - part1, part1), Broadcast(kTooLarge))) {
+      const float largest = LargestRival(z, classes, begin, end, y);
+      if (largest > anchor + kSlack) {
+        const double scale = std::exp(static_cast<double>(anchor) - largest);
+        total1 = total1 * Broadcast64(scale);
+        total2 = total2 * Broadcast64(scale * scale);
+        anchor = largest;
+        continue;
+      }
+    }
+    total1 = total1 + (WidenLow(part1) + WidenHigh(part1));
+    total2 = total2 + (WidenLow(part2) + WidenHigh(part2));
+    begin = end;
   }
-  row.top = MaxLane(top) < kLowest ? -kInfinity : anchor;
-  row.s1 = Sum(total1);
-  row.s2 = Sum(total2);
-  return row;
+  const double sum1 = Sum(total1), sum2 = Sum(total2);
+  // A finite anchor is the exponent of one of the terms, which is 1.
+  return {ToFloat(z[y]), sum1 < 0.5 ? -kInfinity : anchor, sum1, sum2};
 }
 
+struct NothingElse {
+  void operator()(int) const {}
+};
+
 // Scores of n <= kLanes rows; rows[n...] and target[n...] must be readable, too (repeat the first).
-template <typename T>
+// meanwhile(i) is called for each of them along the way, to start what needs no computing.
+template <typename T, typename Meanwhile>
 inline void ScoreGroup(const T* const* rows, const int64_t* target, int n, int64_t classes,
-                       float* score) {
+                       const Meanwhile& meanwhile, float* score) {
   if (classes <= kTransposedClasses) {
+    for (int i = 0; i < n; ++i) meanwhile(i);
     Store(score, ScoreTransposed(rows, target, classes));
     return;
   }
   alignas(64) double own[kLanes], top[kLanes], s1[kLanes], s2[kLanes];
+  float anchor[kLanes];  // all of them first: one after the other each row would wait for its own
+  for (int i = 0; i < n; ++i) {
+    const bool valid = target[i] >= 0 && target[i] < classes;
+    anchor[i] = valid ? LargestRival(rows[i], classes, 0, kStep, target[i]) : kNaN;
+  }
   for (int i = 0; i < kLanes; ++i) {
-    const Moments row = i < n ? RowMoments(rows[i], classes, target[i]) : Moments{0, 0, 1, 1};
+    if (i < n) meanwhile(i);
+    const bool valid = i < n && target[i] >= 0 && target[i] < classes;
+    const Moments row = valid ? RowMoments(rows[i], classes, target[i], anchor[i])
+                              : Moments{kNaN, kNaN, kNaN, kNaN};
     own[i] = row.own;
     top[i] = row.top;
     s1[i] = row.s1;

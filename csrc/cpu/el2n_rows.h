@@ -16,7 +16,7 @@ inline void El2nRowsOf(const Logits& logits, const int64_t* target, int64_t begi
       rows[i] = data + row * logits.row_stride;
       targets[i] = target[row];
     }
-    ScoreGroup(rows, targets, n, logits.classes, scores);
+    ScoreGroup(rows, targets, n, logits.classes, NothingElse(), scores);
     std::memcpy(score + first, scores, n * sizeof(float));
   }
 }

@@ -17,7 +17,7 @@ inline void WriteGroup(const Ring& ring, const int64_t* sample, int n, const flo
   for (int i = 0; i < n; ++i) row[sample[i]] = score[i];
   for (int64_t t = 0; t < ring.length; ++t) {
     const float* from = ring.window + t * ring.samples;
-    for (int i = 0; i < n; ++i) columns[t * kLanes + i] = from[sample[i]];
+    for (int i = 0; i < kLanes; ++i) columns[t * kLanes + i] = from[sample[i]];
   }
   alignas(64) float voe[kLanes];
   F result;
@@ -25,6 +25,22 @@ inline void WriteGroup(const Ring& ring, const int64_t* sample, int n, const flo
   Store(voe, result);
   for (int i = 0; i < n; ++i) ring.voe[sample[i]] = voe[i];
 }
+
+constexpr int64_t kRingInCache = 1 << 20;  // scores
+
+// Fetches a row's column of a large ring while the rows are scored: a cache miss for each of its
+// scores.
+struct FetchColumn {
+  const Ring& ring;
+  const int64_t* sample;
+
+  void operator()(int i) const {
+    if (ring.length * ring.samples <= kRingInCache) return;
+    const float* column = ring.window + sample[i];
+    for (int64_t t = 0; t < ring.length; ++t) __builtin_prefetch(column + t * ring.samples);
+    __builtin_prefetch(ring.voe + sample[i]);
+  }
+};
 
 template <typename T>
 inline void UpdateVoeRowsOf(const Ring& ring, const int64_t* index, const Logits& logits,
@@ -46,8 +62,9 @@ inline void UpdateVoeRowsOf(const Ring& ring, const int64_t* index, const Logits
     for (int i = n; i < kLanes; ++i) {
       rows[i] = rows[0];
       targets[i] = targets[0];
+      samples[i] = samples[0];
     }
-    ScoreGroup(rows, targets, n, logits.classes, scores);
+    ScoreGroup(rows, targets, n, logits.classes, FetchColumn{ring, samples}, scores);
     WriteGroup(ring, samples, n, scores, columns);
     n = 0;
   }

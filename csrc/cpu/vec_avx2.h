@@ -2,6 +2,7 @@
 // of vec_avx512.h.
 
 constexpr int kLanes = 8;
+constexpr int kGroup = 4;
 using F = __m256;
 using D = __m256d;
 using M = __m256;
@@ -15,9 +16,14 @@ inline F Load(const BFloat16* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
+inline F LoadFirst(const float* p, int64_t n, float fill) {
+  const __m256i first = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)),
+                                           _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_blendv_ps(Broadcast(fill), _mm256_maskload_ps(p, first),
+                          _mm256_castsi256_ps(first));
+}
 template <typename T>
 inline F LoadFirst(const T* p, int64_t n, float fill) {
-  if (n >= kLanes) return Load(p);
   alignas(32) float lanes[kLanes];
   for (int i = 0; i < kLanes; ++i) lanes[i] = i < n ? ToFloat(p[i]) : fill;
   return _mm256_load_ps(lanes);
@@ -29,15 +35,18 @@ inline void StreamFence() { _mm_sfence(); }
 inline F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 inline F Max(F a, F b) { return _mm256_max_ps(a, b); }
 inline M IsNan(F x) { return _mm256_cmp_ps(x, x, _CMP_UNORD_Q); }
+inline bool AllBelow(F a, F b) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) == 0xff;
+}
 inline bool Any(M m) { return _mm256_movemask_ps(m) != 0; }
 inline F Select(M m, F yes, F no) { return _mm256_blendv_ps(no, yes, m); }
 inline F SelectLess(F a, F b, F yes, F no) {
   return Select(_mm256_cmp_ps(a, b, _CMP_LT_OQ), yes, no);
 }
-inline F SetLane(F x, int lane, float at) {
-  const __m256i here =
-      _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(lane));
-  return Select(_mm256_castsi256_ps(here), Broadcast(at), x);
+inline F Without(F x, int64_t lane) {
+  const __m256i here = _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                                          _mm256_set1_epi32(static_cast<int32_t>(lane)));
+  return Select(_mm256_castsi256_ps(here), Broadcast(-kInfinity), x);
 }
 inline float MaxLane(F x) {
   __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -46,6 +55,43 @@ inline float MaxLane(F x) {
 }
 inline F PowerOfTwo(F t) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
+}
+
+// The same by a polynomial of degree 6.
+template <int kVectors>
+inline void Exp(F* x) {
+  const F magic =
+      Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
+  F t[kVectors], q[kVectors];
+  for (int i = 0; i < kVectors; ++i) x[i] = Max(Broadcast(-40.0f), x[i]);
+  for (int i = 0; i < kVectors; ++i) t[i] = Fma(x[i], Broadcast(1.44269504f), magic);
+  for (int i = 0; i < kVectors; ++i) x[i] = Fma(t[i] - magic, Broadcast(-0.693147181f), x[i]);
+  for (int i = 0; i < kVectors; ++i)
+    q[i] = Fma(x[i], Broadcast(1.3814598e-3f), Broadcast(8.3687157e-3f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(4.1668388e-2f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.6666521e-1f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(0.49999993f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
+  for (int i = 0; i < kVectors; ++i) x[i] = q[i] * PowerOfTwo(t[i]);
+}
+
+inline void Transpose(F* v) {
+  F a[kLanes], b[kLanes];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+    b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+    b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+    b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
 }
 
 inline D WidenLow(F x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }

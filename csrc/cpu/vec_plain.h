@@ -2,6 +2,7 @@
 // of vec_avx512.h. The compiler's own 16-byte vectors: SSE2 on x86, NEON on ARM.
 
 constexpr int kLanes = 4;
+constexpr int kGroup = 2;
 typedef float F __attribute__((vector_size(16)));
 typedef double D __attribute__((vector_size(16)));
 typedef int32_t M __attribute__((vector_size(16)));
@@ -23,20 +24,48 @@ inline void Stream(float* p, F x) { Store(p, x); }
 inline void StreamFence() {}
 
 inline F Fma(F a, F b, F c) { return a * b + c; }
+inline bool AllBelow(F a, F b) {
+  const M m = (M)(a < b);
+  return (m[0] & m[1] & m[2] & m[3]) != 0;
+}
 inline bool Any(M m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
 inline F Select(M m, F yes, F no) { return (F)((m & (M)yes) | (~m & (M)no)); }
 inline F SelectLess(F a, F b, F yes, F no) { return Select((M)(a < b), yes, no); }
 inline F Max(F a, F b) { return Select((M)(a > b), a, b); }
 inline M IsNan(F x) { return (M)(x != x); }
-inline F SetLane(F x, int lane, float at) {
-  x[lane] = at;
-  return x;
+inline F Without(F x, int64_t lane) {
+  const int32_t i = static_cast<int32_t>(lane);
+  return Select((M)(M{0, 1, 2, 3} == M{i, i, i, i}), Broadcast(-kInfinity), x);
 }
 inline float MaxLane(F x) {
   const float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
   return a > b ? a : b;
 }
 inline F PowerOfTwo(F t) { return (F)((M)t << 23); }
+
+// The same by a polynomial of degree 6.
+template <int kVectors>
+inline void Exp(F* x) {
+  const F magic =
+      Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
+  F t[kVectors], q[kVectors];
+  for (int i = 0; i < kVectors; ++i) x[i] = Max(Broadcast(-40.0f), x[i]);
+  for (int i = 0; i < kVectors; ++i) t[i] = Fma(x[i], Broadcast(1.44269504f), magic);
+  for (int i = 0; i < kVectors; ++i) x[i] = Fma(t[i] - magic, Broadcast(-0.693147181f), x[i]);
+  for (int i = 0; i < kVectors; ++i)
+    q[i] = Fma(x[i], Broadcast(1.3814598e-3f), Broadcast(8.3687157e-3f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(4.1668388e-2f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.6666521e-1f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(0.49999993f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
+  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
+  for (int i = 0; i < kVectors; ++i) x[i] = q[i] * PowerOfTwo(t[i]);
+}
+
+inline void Transpose(F* v) {
+  const F a = v[0], b = v[1], c = v[2], d = v[3];
+  for (int i = 0; i < kLanes; ++i) v[i] = F{a[i], b[i], c[i], d[i]};
+}
 
 inline D WidenLow(F x) { return D{x[0], x[1]}; }
 inline D WidenHigh(F x) { return D{x[2], x[3]}; }

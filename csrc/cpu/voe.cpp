@@ -16,7 +16,7 @@ constexpr int64_t kStreamed =
 void Voe(const float* window, int64_t length, int64_t samples, int64_t row_stride, float* voe) {
   const auto columns_of = BDP_PICK(VoeColumns);
   const bool stream = samples >= kStreamed && reinterpret_cast<uintptr_t>(voe) % 64 == 0;
-  AdviseHugePages(voe, samples * sizeof(float));
+  PrepareToWrite(voe, samples * sizeof(float));
   const int64_t parts = Parts(samples * length, kGrain);
   const auto first = [&](int64_t part) {
     return part == parts ? samples : samples * part / parts / kMostLanes * kMostLanes;
