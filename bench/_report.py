@@ -62,6 +62,7 @@ class Report:
             f"Time of a call, the median of alternating rounds; in brackets, times that of "
             f"{results[0].ours} (median of the ratios within a round).",
             f"A large copy here moves {self.copy / 1e9:.1f} GB/s.",
+            *_waiting(results),
             "",
             _row(head),
             _row(["---"] + ["---:"] * (len(head) - 1)),
@@ -107,7 +108,7 @@ class Report:
                 rows.append(_row([target.case, target.text, "not measured", ""]))
                 continue
             verdict = "met" if target.met(value) else "**not met**"
-            if target.waited(result) > BUSY and not target.met(value):
+            if self.settings.clock == "wall" and target.waited(result) > BUSY:
                 verdict = f"cores were not free ({target.waited(result):.0%} waiting)"
             rows.append(_row([target.case, target.text, f"{value:.3g} {target.unit}", verdict]))
         head = [_row(["case", "target", "measured", ""]), _row(["---", "---", "---:", "---"])]
@@ -168,6 +169,15 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-9:.3g} ns"
+
+
+def _waiting(results: list[Result]) -> list[str]:
+    """The share of its time that the worst one spent without a core."""
+    shares = [(share, name, r.case) for r in results for name, share in r.waited.items()]
+    if not shares:
+        return []
+    share, name, case = max(shares)
+    return [f"Waiting for a core: at most {share:.0%} of the time ({case}, {name})."]
 
 
 def _names(results: list[Result]) -> list[str]:
