@@ -23,7 +23,7 @@ from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
 from bdp_ext.methods import METHODS, Step
 from bdp_ext.precision import Precision
-from bdp_ext.pruning import LevelPruner, batches_in_pass, samples_drawn
+from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import SPACES
 
 LEVELS = ("train", "valid")
@@ -59,10 +59,10 @@ class Search:
 
         data = replace(data, images=data.images.to(self.device))
         halves = split_halves(data.labels, config.train_share, config.seed)
-        self.levels = {
-            name: Level(data, half, config.batch_size, self._pruner(name, data.labels[half]), seed)
-            for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True)
-        }
+        self.levels = {}
+        for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):
+            pruner = self._pruner(name, data.labels[half], seed) if config.bdp else None
+            self.levels[name] = Level(data, half, config.batch_size, pruner, seed)
         self.train, self.valid = self.levels["train"], self.levels["valid"]
 
         self.precision = Precision(
@@ -89,16 +89,14 @@ class Search:
         self.seconds = {"wall": 0.0, "cpu": 0.0}
         self._clock = (time.perf_counter(), time.process_time())
 
-    def _pruner(self, level: str, labels: torch.Tensor) -> LevelPruner | None:
-        if not self.config.bdp:
-            return None
+    def _pruner(self, level: str, labels: torch.Tensor, seed: int) -> LevelPruner:
         return LevelPruner(
             labels,
             self.config.level_schedule(level),
             criterion=CRITERIA[self.config.criterion][LEVELS.index(level)],
             balance=self.config.balance,
             min_per_class=self.config.min_per_class,
-            seed=self.config.seed,
+            seed=seed,
             device=self.device,
         )
 
@@ -190,17 +188,12 @@ class Search:
     def prunings(self) -> list[dict[str, Any]]:
         """Every pruning so far in order of time, with its level and the names of the capped
         classes."""
-        rows = [
-            {
-                **row,
-                "level": name,
-                "capped_classes": [self.classes[c] for c in row["capped_classes"]],
-            }
-            for name, level in self.levels.items()
-            if level.pruner
-            for row in level.pruner.report()
+        if self.train.pruner is None or self.valid.pruner is None:
+            return []
+        return [
+            {**row, "capped_classes": [self.classes[c] for c in row["capped_classes"]]}
+            for row in BilevelPruner(self.train.pruner, self.valid.pruner).report()
         ]
-        return sorted(rows, key=lambda row: int(row["epoch"]))
 
     def samples(self) -> dict[str, int]:
         """Samples forwarded for each level's updates."""

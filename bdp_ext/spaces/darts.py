@@ -143,7 +143,8 @@ class DartsSupernet(Supernet):
         for cell in self.cells:
             kind = 1 if cell.reduction else 0
             before_last, last = last, cell(before_last, last, weights[kind], strengths[kind])
-        return self.classifier(last.mean((2, 3)))  # type: ignore[no-any-return]
+        logits: Tensor = self.classifier(last.mean((2, 3)))
+        return logits
 
 
 class Darts:

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from typing import Any
 
 NodeInput = tuple[str, int]
 """(operation, source): 0 and 1 are the two cells before, 2 the first node."""
@@ -39,9 +40,11 @@ def parse(text: str) -> Genotype:
     try:
         # A published one may begin with its name: DARTS_V2 = Genotype(...).
         call = ast.parse(text[text.index("Genotype(") :].strip(), mode="eval").body
-        fields = {keyword.arg: _value(keyword.value) for keyword in call.keywords}  # type: ignore[attr-defined]
-        return Genotype(**fields)  # type: ignore[arg-type]
-    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
+        if not isinstance(call, ast.Call):
+            raise ValueError("no call")
+        fields: dict[str, Any] = {str(word.arg): _value(word.value) for word in call.keywords}
+        return Genotype(**fields)
+    except (SyntaxError, ValueError, TypeError) as error:
         raise ValueError(
             f"{text[:60]!r} is no genotype: expected Genotype(normal=[('sep_conv_3x3', 1), ...], "
             "normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))."

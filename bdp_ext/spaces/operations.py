@@ -50,8 +50,8 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
         # Sizes are even here; an odd one loses its last row in both, as in DARTS.
-        y = torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], 1)
-        return self.norm(y)  # type: ignore[no-any-return]
+        y: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], 1))
+        return y
 
 
 class DilatedConv(nn.Sequential):

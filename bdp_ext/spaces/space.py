@@ -1,5 +1,6 @@
 """What the search loop asks of a space."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -7,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 
-class Supernet(nn.Module):
+class Supernet(nn.Module, ABC):
     """A network over all candidates of a space: forward(images [B, 3, H, W]) -> logits [B,
     classes].
 
     Its alphas are registered parameters; everything else is a weight.
     """
 
+    @abstractmethod
     def alphas(self) -> list[Parameter]:
         """The architecture parameters: alphas, each [edges, candidates], and after them the edges'
         strengths, each [edges], where the supernet has them."""
-        raise NotImplementedError
 
     def weights(self) -> list[Parameter]:
         """Every parameter that is no alpha."""

@@ -43,24 +43,7 @@ inline float MaxLane(F x) {
 }
 inline F PowerOfTwo(F t) { return (F)((M)t << 23); }
 
-// The same by a polynomial of degree 6.
-template <int kVectors>
-inline void Exp(F* x) {
-  const F magic =
-      Broadcast(12582912.0f + 127.0f);  // 1.5 * 2^23 rounds to an integer; 127 is float's bias
-  F t[kVectors], q[kVectors];
-  for (int i = 0; i < kVectors; ++i) x[i] = Max(Broadcast(-40.0f), x[i]);
-  for (int i = 0; i < kVectors; ++i) t[i] = Fma(x[i], Broadcast(1.44269504f), magic);
-  for (int i = 0; i < kVectors; ++i) x[i] = Fma(t[i] - magic, Broadcast(-0.693147181f), x[i]);
-  for (int i = 0; i < kVectors; ++i)
-    q[i] = Fma(x[i], Broadcast(1.3814598e-3f), Broadcast(8.3687157e-3f));
-  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(4.1668388e-2f));
-  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.6666521e-1f));
-  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(0.49999993f));
-  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
-  for (int i = 0; i < kVectors; ++i) q[i] = Fma(q[i], x[i], Broadcast(1.0f));
-  for (int i = 0; i < kVectors; ++i) x[i] = q[i] * PowerOfTwo(t[i]);
-}
+#include "cpu/vec_exp.h"
 
 inline void Transpose(F* v) {
   const F a = v[0], b = v[1], c = v[2], d = v[3];
