@@ -14,6 +14,7 @@ from bdp_ext import _libraries, _reference, _register, kernels
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
 _forced: str | None = None
+_registered = {op: getattr(torch.ops.bdp_ext, op).default for op in _register.SCHEMAS}
 
 
 @contextmanager
@@ -40,18 +41,20 @@ def backend(name: str) -> Iterator[None]:
 
 def implementation(op: str, like: Tensor) -> Callable[..., Any]:
     """The function that computes `op` for tensors on the device of `like`."""
+    if _forced is None:
+        return _registered[op]
     if _forced == "reference":
-        return getattr(_reference, op)  # type: ignore[no-any-return]
+        return _register.checked(op, getattr(_reference, op))
     if _forced == "triton":
         if problem := kernels.why_not(like):
             raise RuntimeError(f"{op}: backend 'triton' is forced, but {problem}.")
-        return kernels.launcher(op)
-    if _forced is not None and like.device.type != _forced:
+        return _register.checked(op, kernels.launcher(op))
+    if like.device.type != _forced:
         raise RuntimeError(
             f"{op}: backend {_forced!r} is forced, but the tensors are on {like.device}; "
             f"move them or use another backend."
         )
-    return getattr(torch.ops.bdp_ext, op)  # type: ignore[no-any-return]
+    return _registered[op]
 
 
 def _require(name: str) -> None:

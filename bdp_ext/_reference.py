@@ -1,6 +1,6 @@
 """The four operations in plain torch: the fallback on any device and the plain form to read first.
 
-Arguments are those of `bdp_ext.ops`, already checked there. Formulas: `el2n` is BDP's Eq. 3
+Arguments are those of `bdp_ext.ops`, already checked (`_checks.py`). Formulas: `el2n` is BDP's Eq. 3
 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the classes' caps of Eq. 6.
 """
 
@@ -19,7 +19,7 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
     rows, classes = logits.shape
     if rows == 0 or classes == 0:
         return logits.new_full((rows,), float("nan"), dtype=torch.float32)
-    z = logits.double()
+    z = logits.detach().double()
     valid = (target >= 0) & (target < classes)
     own_class = target.clamp(0, classes - 1).unsqueeze(1)
     own = z.gather(1, own_class).squeeze(1)
@@ -72,6 +72,7 @@ def capped_topk(
     score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool
 ) -> tuple[Tensor, Tensor]:
     """See `bdp_ext.ops.capped_topk`. Greedy over the sorted order is exact."""
+    score = score.detach()
     samples = score.shape[0]
     mask = torch.zeros(samples, dtype=torch.bool, device=score.device)
     if samples == 0 or cap.numel() == 0:

@@ -5,13 +5,14 @@ is loaded (`_libraries.py`) takes its own device over. Where the CUDA one is not
 is installed. C++ only implements; it defines no schema.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdp_ext import _reference, kernels
+from bdp_ext import _checks, _reference, kernels
 
 SCHEMAS = {
     "el2n": "(Tensor logits, Tensor target) -> Tensor",
@@ -27,14 +28,29 @@ SCHEMAS = {
 
 _triton_owns: set[str] = set()  # on CUDA devices
 
+
+def checked(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A Python implementation of `op`, with the check of its arguments before it."""
+    check = getattr(_checks, op)
+
+    def run(*arguments: Any) -> Any:
+        check(*arguments)
+        return function(*arguments)
+
+    return run
+
+
 _library = torch.library.Library("bdp_ext", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema)
-    _library.impl(_name, getattr(_reference, _name), "CompositeExplicitAutograd")
+    _library.impl(_name, checked(_name, getattr(_reference, _name)), "CompositeExplicitAutograd")
+    # Nothing here has a gradient, whatever its inputs ask for.
+    _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
 
 
 @torch.library.register_fake("bdp_ext::el2n")
 def _(logits: Tensor, target: Tensor) -> Tensor:
+    _checks.el2n(logits, target)
     return logits.new_empty(logits.shape[0], dtype=torch.float32)
 
 
@@ -42,16 +58,18 @@ def _(logits: Tensor, target: Tensor) -> Tensor:
 def _(
     window: Tensor, voe: Tensor, slot: int, index: Tensor, logits: Tensor, target: Tensor
 ) -> None:
-    return None
+    _checks.update_voe_(window, voe, slot, index, logits, target)
 
 
 @torch.library.register_fake("bdp_ext::voe")
 def _(window: Tensor) -> Tensor:
+    _checks.voe(window)
     return window.new_empty(window.shape[1])
 
 
 @torch.library.register_fake("bdp_ext::capped_topk")
 def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
+    _checks.capped_topk(score, label, cap, k, largest)
     return score.new_empty(score.shape, dtype=torch.bool), score.new_empty((), dtype=torch.int64)
 
 
@@ -60,7 +78,7 @@ def give_cuda_to_triton() -> None:
     not load; without triton it does nothing."""
     if torch.version.cuda is not None and kernels.installed():
         for op in SCHEMAS:
-            _library.impl(op, partial(_on_triton, op), "CUDA")
+            _library.impl(op, checked(op, partial(_on_triton, op)), "CUDA")
             _triton_owns.add(op)
 
 

@@ -1,18 +1,15 @@
 """The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk`.
 
-Each function checks its arguments and makes one call into `torch.ops.bdp_ext`; who computes is the
-dispatcher's business (compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere).
-`bdp_ext.backend(...)` forces one. Inputs are read-only unless the name ends in `_`. Nothing here
-needs the rest of the package.
+Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
+(compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
+forces one. Every implementation refuses bad arguments before it writes anything. Inputs are
+read-only unless the name ends in `_`. Nothing here needs the rest of the package.
 """
 
-import torch
 from torch import Tensor
 
+from bdp_ext import _checks
 from bdp_ext._backend import implementation
-
-LOGIT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-LABEL_DTYPES = (torch.int64, torch.int32, torch.int16)
 
 
 def el2n(logits: Tensor, target: Tensor) -> Tensor:
@@ -34,8 +31,11 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
 
     Source: BDP (arXiv 2312.14200), Eq. 3; EL2N is due to Paul et al. 2021.
     """
-    _check_logits("el2n", logits, target)
-    scores: Tensor = implementation("el2n", logits)(logits.detach(), target)
+    try:
+        scores: Tensor = implementation("el2n", logits)(logits, target)
+    except RuntimeError:
+        _checks.el2n(logits, target)  # says what is wrong with an argument, if that is it
+        raise
     return scores
 
 
@@ -65,24 +65,18 @@ def update_voe_(
 
     Source: BDP (arXiv 2312.14200), Eq. 3 and 4.
     """
-    _check_logits("update_voe_", logits, target)
-    _check("update_voe_", "window", window, 2, (torch.float32,), logits)
-    _check("update_voe_", "voe", voe, 1, (torch.float32,), logits)
-    _check("update_voe_", "index", index, 1, (torch.int64,), logits)
-    _check_length("update_voe_", "index", index, logits.shape[0], "row of logits")
-    _check_length("update_voe_", "voe", voe, window.shape[1], "column of window")
-    if not (window.is_contiguous() and voe.is_contiguous()):
-        raise ValueError("update_voe_: window and voe are written in place and must be contiguous.")
-    if not 0 <= slot < window.shape[0]:
-        raise ValueError(f"update_voe_: slot must be in [0, {window.shape[0]}), got {slot}.")
-    implementation("update_voe_", logits)(window, voe, slot, index, logits.detach(), target)
+    try:
+        implementation("update_voe_", logits)(window, voe, slot, index, logits, target)
+    except RuntimeError:
+        _checks.update_voe_(window, voe, slot, index, logits, target)
+        raise
 
 
 def voe(window: Tensor) -> Tensor:
     """Variance of Error: the variance of each sample's last K scores.
 
     Computed from the scores themselves, shifted by one of them, in two passes: a constant window
-        gives exactly 0.
+    gives exactly 0.
 
     Args:
         window: [K, N] float32, the ring of EL2N scores, NaN where a sample was not seen. Unitless.
@@ -96,8 +90,11 @@ def voe(window: Tensor) -> Tensor:
 
     Source: BDP (arXiv 2312.14200), Eq. 4.
     """
-    _check("voe", "window", window, 2, (torch.float32,), window)
-    variance: Tensor = implementation("voe", window)(window)
+    try:
+        variance: Tensor = implementation("voe", window)(window)
+    except RuntimeError:
+        _checks.voe(window)
+        raise
     return variance
 
 
@@ -126,36 +123,9 @@ def capped_topk(
 
     Source: BDP (arXiv 2312.14200), Sec. 3.2.3 and 3.2.4.
     """
-    _check("capped_topk", "score", score, 1, (torch.float32,), score)
-    _check("capped_topk", "label", label, 1, LABEL_DTYPES, score)
-    _check("capped_topk", "cap", cap, 1, (torch.int64,), score)
-    _check_length("capped_topk", "label", label, score.shape[0], "score")
-    if k < 0:
-        raise ValueError(f"capped_topk: k must be >= 0, got {k}.")
-    mask, taken = implementation("capped_topk", score)(score.detach(), label, cap, k, largest)
+    try:
+        mask, taken = implementation("capped_topk", score)(score, label, cap, k, largest)
+    except RuntimeError:
+        _checks.capped_topk(score, label, cap, k, largest)
+        raise
     return mask, taken
-
-
-def _check_logits(op: str, logits: Tensor, target: Tensor) -> None:
-    _check(op, "logits", logits, 2, LOGIT_DTYPES, logits)
-    _check(op, "target", target, 1, (torch.int64,), logits)
-    _check_length(op, "target", target, logits.shape[0], "row of logits")
-
-
-def _check(
-    op: str, name: str, value: Tensor, dims: int, dtypes: tuple[torch.dtype, ...], like: Tensor
-) -> None:
-    if value.dim() == dims and value.dtype in dtypes and value.device == like.device:
-        return
-    kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-    raise ValueError(
-        f"{op}: {name} must be a {dims}-d {kinds} tensor on {like.device}, "
-        f"got {list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}."
-    )
-
-
-def _check_length(op: str, name: str, value: Tensor, length: int, each: str) -> None:
-    if value.shape[0] != length:
-        raise ValueError(
-            f"{op}: {name} must have one entry per {each} ({length}), got {value.shape[0]}."
-        )

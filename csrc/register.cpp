@@ -1,6 +1,6 @@
 // The CPU implementations, put into the operations that bdp_ext/_register.py defines: tensors in,
-// raw pointers out. Arguments were checked in bdp_ext/ops.py; what could crash is checked again
-// here for callers of torch.ops.bdp_ext.
+// raw pointers out. Whatever bdp_ext/_checks.py refuses is refused here too, in fewer words and far
+// less time; all tensors are on the CPU, or the dispatcher had called another implementation.
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -28,13 +28,11 @@ Tensor WithContiguousRows(const Tensor& x) {
   return x.size(1) <= 1 || x.stride(1) == 1 ? x : torch::stable::contiguous(x);
 }
 
-Logits LogitsOf(const Tensor& logits, const Tensor& target) {
+Logits LogitsOf(const Tensor& logits) {
   const ScalarType type = logits.scalar_type();
   STD_TORCH_CHECK(
       type == ScalarType::Float || type == ScalarType::Half || type == ScalarType::BFloat16,
       "logits must be float32, float16 or bfloat16");
-  STD_TORCH_CHECK(target.scalar_type() == ScalarType::Long && target.numel() == logits.size(0),
-                  "target must be int64, one entry per row of logits");
   return {logits.const_data_ptr(),
           type == ScalarType::Float  ? LogitType::kFloat32
           : type == ScalarType::Half ? LogitType::kFloat16
@@ -42,11 +40,18 @@ Logits LogitsOf(const Tensor& logits, const Tensor& target) {
           logits.size(0), logits.size(1), logits.stride(0)};
 }
 
+void CheckRows(const Tensor& logits, const Tensor& per_row) {
+  STD_TORCH_CHECK(logits.dim() == 2, "logits must have two dimensions");
+  STD_TORCH_CHECK(per_row.scalar_type() == ScalarType::Long && per_row.dim() == 1 &&
+                      per_row.size(0) == logits.size(0),
+                  "target and index must be int64, one entry per row of logits");
+}
+
 Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
-  STD_TORCH_CHECK(logits_in.dim() == 2, "logits must have two dimensions");
+  CheckRows(logits_in, target_in);
   const Tensor logits = WithContiguousRows(logits_in);
   const Tensor target = Contiguous(target_in);
-  const Logits view = LogitsOf(logits, target);
+  const Logits view = LogitsOf(logits);
   Tensor score = torch::stable::new_empty(logits, {view.rows}, ScalarType::Float);
   El2n(view, Data<int64_t>(target), static_cast<float*>(score.mutable_data_ptr()));
   return score;
@@ -54,18 +59,17 @@ Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
 
 void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const Tensor& index_in,
                   const Tensor& logits_in, const Tensor& target_in) {
-  STD_TORCH_CHECK(logits_in.dim() == 2, "logits must have two dimensions");
-  STD_TORCH_CHECK(window.dim() == 2 && window.is_contiguous() && voe.is_contiguous() &&
-                      window.scalar_type() == ScalarType::Float &&
+  CheckRows(logits_in, target_in);
+  CheckRows(logits_in, index_in);
+  STD_TORCH_CHECK(window.dim() == 2 && voe.dim() == 1 && window.is_contiguous() &&
+                      voe.is_contiguous() && window.scalar_type() == ScalarType::Float &&
                       voe.scalar_type() == ScalarType::Float && voe.numel() == window.size(1),
                   "window [K, N] and voe [N] must be contiguous float32");
   STD_TORCH_CHECK(slot >= 0 && slot < window.size(0), "slot must be in [0, K)");
   const Tensor logits = WithContiguousRows(logits_in);
   const Tensor target = Contiguous(target_in);
   const Tensor index = Contiguous(index_in);
-  const Logits view = LogitsOf(logits, target);
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long && index.numel() == view.rows,
-                  "index must be int64, one entry per row of logits");
+  const Logits view = LogitsOf(logits);
   UpdateVoe({static_cast<float*>(window.mutable_data_ptr()),
              static_cast<float*>(voe.mutable_data_ptr()), window.size(0), window.size(1), slot},
             Data<int64_t>(index), view, Data<int64_t>(target));
@@ -89,9 +93,11 @@ std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& l
                   "score must be float32 with one dimension");
   STD_TORCH_CHECK(type == ScalarType::Long || type == ScalarType::Int || type == ScalarType::Short,
                   "label must be int64, int32 or int16");
-  STD_TORCH_CHECK(label_in.numel() == score_in.numel(), "label must have one entry per score");
+  STD_TORCH_CHECK(label_in.dim() == 1 && label_in.numel() == score_in.numel(),
+                  "label must have one entry per score");
   STD_TORCH_CHECK(cap_in.scalar_type() == ScalarType::Long && cap_in.dim() == 1,
                   "cap must be int64 with one dimension");
+  STD_TORCH_CHECK(k >= 0, "k must be >= 0");
   const Tensor score = Contiguous(score_in);
   const Tensor label = Contiguous(label_in);
   const Tensor cap = Contiguous(cap_in);

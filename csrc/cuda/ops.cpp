@@ -1,7 +1,6 @@
 // The CUDA implementations, put into the operations that bdp_ext/_register.py defines: tensors in,
-// raw pointers out. Arguments were checked in bdp_ext/ops.py; what could read or write outside of a
-// tensor is checked again here for callers of torch.ops.bdp_ext. Everything runs on the current
-// stream of the tensors' device and nothing waits for it.
+// raw pointers out. Whatever bdp_ext/_checks.py refuses is refused here too, in fewer words and far
+// less time. Everything runs on the current stream of the tensors' device and nothing waits for it.
 
 #include <cuda_runtime_api.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -121,8 +120,8 @@ void UpdateVoeCuda(const Tensor& window, const Tensor& voe, int64_t slot, const 
                    const Tensor& logits_in, const Tensor& target_in) {
   CheckRows(logits_in, target_in);
   CheckRows(logits_in, index_in);
-  STD_TORCH_CHECK(window.dim() == 2 && window.is_contiguous() && voe.is_contiguous() &&
-                      window.scalar_type() == ScalarType::Float &&
+  STD_TORCH_CHECK(window.dim() == 2 && voe.dim() == 1 && window.is_contiguous() &&
+                      voe.is_contiguous() && window.scalar_type() == ScalarType::Float &&
                       voe.scalar_type() == ScalarType::Float && voe.numel() == window.size(1),
                   "window [K, N] and voe [N] must be contiguous float32");
   STD_TORCH_CHECK(slot >= 0 && slot < window.size(0), "slot must be in [0, K)");
