@@ -14,7 +14,9 @@ from bdp_ext import _libraries, _reference, _register, kernels
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
 _forced: str | None = None
-_registered = {op: getattr(torch.ops.bdp_ext, op).default for op in _register.SCHEMAS}
+_registered: dict[str, Callable[..., Any]] = {
+    op: getattr(torch.ops.bdp_ext, op).default for op in _register.SCHEMAS
+}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The four operations in plain torch: the fallback on any device and the plain form to read first.
 
-Arguments are those of `bdp_ext.ops`, already checked (`_checks.py`). Formulas: `el2n` is BDP's Eq. 3
-rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the classes' caps of Eq. 6.
+Arguments are those of `bdp_ext.ops`, already checked by `_checks.py`. Formulas: `el2n` is BDP's
+Eq. 3 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the caps of Eq. 6.
 """
 
 import torch
