@@ -3,7 +3,8 @@ backward pass reached. It changes no tensor."""
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,15 @@ Select = int | str | Callable[[Any], Tensor] | None
 Match = Callable[[tuple[Drawn, ...], Tensor], Drawn | None]
 
 
+class Unknown(NamedTuple):
+    """How to find the batch of a forward pass later: which of `candidates` does `match` say that
+    `key` is of?"""
+
+    candidates: tuple[Drawn, ...]
+    key: Tensor
+    match: Match
+
+
 class Forward:
     """One forward pass; called by autograd when a backward pass reaches its logits.
 
@@ -21,68 +31,42 @@ class Forward:
         watch: gets the pass then.
         order: the pass's number.
         logits: [B, C]; kept detached.
-        drawn: the batch, when it is known already, otherwise
-        key: what is to be matched with that of
-        candidates: one of these batches, by
-        match: this rule.
+        of: the batch, when it is known already.
     """
 
-    __slots__ = (
-        "_candidates", "_drawn", "_key", "_match", "_ready", "_watch", "logits", "order", "reached"
-    )  # fmt: skip
+    __slots__ = ("_of", "_ready", "_watch", "logits", "order", "reached")
 
-    def __init__(
-        self,
-        watch: "Watch",
-        order: int,
-        logits: Tensor,
-        drawn: Drawn | None,
-        key: Tensor,
-        candidates: tuple[Drawn, ...],
-        match: Match,
-    ) -> None:
+    def __init__(self, watch: "Watch", order: int, logits: Tensor, of: Drawn | Unknown) -> None:
         self._watch = watch
         self.order = order
         self.logits = logits.detach()
         self.reached = False
-        self._drawn = drawn
-        self._key = key
-        self._candidates = candidates
-        self._match = match
+        self._of: Drawn | Unknown | None = of
         self._ready: Any = None
 
     def __call__(self, gradient: Tensor) -> None:
         if self.reached:
             return
         self.reached = True
-        if self.logits.is_cuda:  # copied on the side, with no wait
-            self.logits = self.logits.to("cpu", non_blocking=True)
-            if self._drawn is None:
-                self._key = self._key.to("cpu", non_blocking=True)
+        logits = self.logits
+        if logits.is_cuda:  # copied on the side, with no wait
+            self.logits = logits.to("cpu", non_blocking=True)
+            if isinstance(self._of, Unknown):
+                key = self._of.key.to("cpu", non_blocking=True)
+                self._of = self._of._replace(key=key)
             self._ready = torch.cuda.Event()
             self._ready.record()
         self._watch.reached.append(self)
-        self._watch.waiting += self.logits.numel()
+        self._watch.waiting += logits.numel()
 
     def drawn(self) -> Drawn | None:
         """The batch this pass was of; None when no batch drawn lately fits."""
         if self._ready is not None:
             self._ready.synchronize()
-        if self._drawn is None and self._candidates:
-            self._drawn = self._match(self._candidates, self._key.cpu())
-        return self._drawn
-
-    def refuse_other(self, logits: Tensor, target: Tensor) -> None:
-        """Refuse a second target for the logits of this pass."""
-        if self.logits.data_ptr() != logits.data_ptr() or self._key is target:
-            return
-        if self._key.shape == target.shape and torch.equal(self._key.to(target.device), target):
-            return
-        raise RuntimeError(
-            "bdp_ext.prune: the criterion was called for the same logits with two different "
-            "targets (mixup or cutmix), whose error belongs to no single sample; train without "
-            "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
-        )
+        if isinstance(self._of, Unknown):
+            candidates, key, match = self._of
+            self._of = match(candidates, key.cpu())
+        return self._of
 
 
 class Watch:
@@ -102,11 +86,11 @@ class Watch:
         self.waiting = 0
         self._select = select
         self._order = 0
-        self._last: Forward | None = None
+        self._last: tuple[Forward, Tensor] | None = None  # with its target
 
     def take(self) -> list[Forward]:
         """The forward passes to be scored, in their order; they are then the caller's."""
-        reached = sorted(self.reached, key=lambda forward: forward.order)
+        reached = sorted(self.reached, key=attrgetter("order"))
         self.reached.clear()
         self.waiting = 0
         return reached
@@ -130,9 +114,11 @@ class Watch:
                 "mixed labels?), and an error needs the class; score plain logits yourself with "
                 "bdp_ext.observe(level, index, logits, target)."
             )
-        if self._last is not None:
-            self._last.refuse_other(logits, target)
-        self._last = self._note(logits, self.recent.by_target(target), target, same_labels)
+        if self._last is not None and self._last[0].logits.data_ptr() == logits.data_ptr():
+            _refuse_other(self._last[1], target)
+        drawn = self.recent.by_target(target)
+        of = drawn or Unknown(self.recent.snapshot(), target, same_labels)
+        self._last = self._note(logits, of), target
 
     def model(self, inputs: Iterable[Any], output: Any) -> None:
         """A model was called with these arguments and returned this."""
@@ -146,18 +132,17 @@ class Watch:
         if not logits.requires_grad:
             return
         drawn = self.recent.by_input(tensor)
-        key = tensor if drawn is not None else fingerprint(tensor)
-        self._note(logits, drawn, key, same_input)
+        of = drawn or Unknown(self.recent.snapshot(), fingerprint(tensor), same_input)
+        self._note(logits, of)
 
-    def _note(self, logits: Tensor, drawn: Drawn | None, key: Tensor, match: Match) -> Forward:
+    def _note(self, logits: Tensor, of: Drawn | Unknown) -> Forward:
         if logits.dim() != 2 and logits.numel() != logits.shape[0] * logits.shape[1]:
             raise RuntimeError(
                 f"bdp_ext.prune: logits must be [batch, classes], got {list(logits.shape)}; score "
                 "them yourself with bdp_ext.observe(level, index, logits, target)."
             )
         self._order += 1
-        candidates = () if drawn is not None else self.recent.snapshot()
-        forward = Forward(self, self._order, logits, drawn, key, candidates, match)
+        forward = Forward(self, self._order, logits, of)
         logits.register_hook(forward)
         return forward
 
@@ -174,6 +159,19 @@ class Watch:
                 "which with logits=, an index or key of its output or a function of it."
             )
         return found[0]
+
+
+def _refuse_other(before: Tensor, target: Tensor) -> None:
+    """Refuse a second target for the logits of the last pass."""
+    if before is target:
+        return
+    if before.shape == target.shape and torch.equal(before.to(target.device), target):
+        return
+    raise RuntimeError(
+        "bdp_ext.prune: the criterion was called for the same logits with two different "
+        "targets (mixup or cutmix), whose error belongs to no single sample; train without "
+        "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
+    )
 
 
 class Hook:
