@@ -50,8 +50,8 @@ SHARE = click.FloatRange(0, 1)
 
 
 @bdp.command()
-@_option("space", click.Choice(list(SPACES)), "Search space.")
-@_option("method", click.Choice(list(METHODS)), "Search method.")
+@_option("space", str, f"{', '.join(SPACES)}, or package.module:Name of your own.")
+@_option("method", str, f"{', '.join(METHODS)}, or package.module:Name of your own.")
 @_option(
     "data",
     str,
@@ -63,9 +63,9 @@ SHARE = click.FloatRange(0, 1)
     required=True,
     help="Folder for the run's files.",
 )
-@_option("epochs", click.IntRange(1), "Epochs of the search.")
+@_option("epochs", click.IntRange(1), "Epochs of the search; p-darts: of each of three stages.")
 @_option("channels", click.IntRange(1), "Channels of the first stage.")
-@_option("cells", click.IntRange(1), "Cells a stage.")
+@_option("cells", click.IntRange(1), "Cells a stage; darts: in all.")
 @_option("batch_size", click.IntRange(1), "Samples a step on each level.")
 @_option("train_share", float, "Share of the images for the weights; the rest updates alpha.")
 @click.option("--bdp/--no-bdp", "bdp", default=True, help="Prune both data sets, or neither.")
@@ -92,7 +92,9 @@ SHARE = click.FloatRange(0, 1)
 @_option("clip", float, "Largest norm of the weights' gradient.")
 @_option("alpha_lr", float, "Learning rate of alpha's Adam.")
 @_option("alpha_weight_decay", float, "Of alpha.")
-@_option("alpha_start", click.IntRange(0), "Epochs before the first alpha step.")
+@_option(
+    "alpha_start", click.IntRange(0), "Epochs before the first alpha step; p-darts: in each stage."
+)
 @click.option("--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.pass_context

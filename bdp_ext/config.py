@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from bdp_ext.errors import UserError
-from bdp_ext.methods import METHODS
+from bdp_ext.methods import find_method
 from bdp_ext.pruning import CAPS, Schedule
-from bdp_ext.spaces import SPACES
+from bdp_ext.spaces import find_space
 
 CRITERIA = {
     "low-low": ("lowest", "lowest"),
@@ -37,7 +37,8 @@ class SearchConfig:
         train_share: share of the images that trains the weights; the rest updates alpha.
         keep_train, keep_valid: share of a level left at the end; or
         prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
-        alpha_start: epochs before the first alpha step.
+        epochs: of the search; of each stage, where a method has several (P-DARTS).
+        alpha_start: epochs before the first alpha step, in each stage.
         eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
         threads: CPU threads; None leaves torch's choice.
         device: "auto" takes a GPU when there is one.
@@ -83,12 +84,9 @@ class SearchConfig:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
-        for option, choices in (
-            ("space", SPACES),
-            ("method", METHODS),
-            ("criterion", CRITERIA),
-            ("balance", CAPS),
-        ):
+        find_space(self.space)
+        find_method(self.method)
+        for option, choices in (("criterion", CRITERIA), ("balance", CAPS)):
             value = getattr(self, option)
             if value not in choices:
                 raise UserError(f"--{option} must be one of {', '.join(choices)}, got {value!r}.")
@@ -111,24 +109,49 @@ class SearchConfig:
     @classmethod
     def of(cls, **given: Any) -> "SearchConfig":
         """The settings given, and for the others what is usual for the space and the method."""
-        space = SPACES.get(given.get("space", cls.space))
-        method = METHODS.get(given.get("method", cls.method))
-        usual = {**(space.defaults if space else {}), **(method.defaults if method else {})}
-        return cls(**{**usual, **given})
+        space = find_space(given.get("space", cls.space))
+        method = find_method(given.get("method", cls.method))
+        return cls(**{**space.defaults, **method.defaults, **given})
+
+    @property
+    def stages(self) -> int:
+        """Parts of the search, of `epochs` each."""
+        return find_method(self.method).stages
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all stages."""
+        return self.epochs * self.stages
 
     def level_schedule(self, level: str) -> Schedule:
         """The pruning schedule of "train" or "valid"."""
         keep, prune = getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")
         if keep is None and prune is None:
             prune = PRUNE
-        warmup = self.warmup
-        if level == "valid" and self.alpha_start:
-            # Its samples are seen from then on only, and a variance needs two scores.
-            warmup = max(warmup, self.alpha_start + 2)
         try:
-            return Schedule(self.epochs, self.interval, prune, keep, self.schedule, warmup)
+            return Schedule(
+                self.all_epochs,
+                self.interval,
+                prune,
+                keep,
+                self.schedule,
+                self.warmup,
+                self._unscored(self.alpha_start if level == "valid" else 0),
+            )
         except ValueError as error:
             raise UserError(f"pruning of the {level} level: {error}") from error
+
+    def _unscored(self, start: int) -> tuple[int, ...]:
+        """The epochs by whose end a stage's supernet has scored a level fewer than two times.
+
+        Args:
+            start: epochs of each stage before the level's first batch.
+        """
+        return tuple(
+            epoch
+            for epoch in range(1, self.all_epochs + 1)
+            if (epoch - 1) % self.epochs + 1 - start < 2
+        )
 
     def torch_device(self) -> torch.device:
         """The device that `device` names, checked to be there."""

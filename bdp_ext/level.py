@@ -98,6 +98,11 @@ class Level:
                 self.sampler.keep(self.pruner.live.cpu())
             self.selecting += time.process_time() - start
 
+    def forget(self) -> None:
+        """Drop all scores: another network begins."""
+        if self.pruner:
+            self.pruner.window.forget()
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "sampler": self.sampler.state_dict(),

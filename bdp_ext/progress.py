@@ -55,7 +55,7 @@ class SearchProgress:
 
     def started(self, search: Search) -> None:
         self.bars.start_task(self._epochs)
-        self.bars.update(self._epochs, total=search.config.epochs, completed=search.epoch)
+        self.bars.update(self._epochs, total=search.config.all_epochs, completed=search.epoch)
         self._begin_epoch(search)
 
     def stepped(self, search: Search) -> None:
@@ -76,7 +76,7 @@ class SearchProgress:
             note=f"{search.train.size:,} train + {search.valid.size:,} valid samples",
         )
         self._say(
-            f"epoch {record['epoch']:>3}/{search.config.epochs}  "
+            f"epoch {record['epoch']:>3}/{search.config.all_epochs}  "
             f"samples {record['train']:,} + {record['valid']:,}  "
             f"accuracy {record['train_accuracy']:.1%} train, {record['valid_accuracy']:.1%} valid"
         )

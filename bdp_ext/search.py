@@ -21,10 +21,10 @@ from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
-from bdp_ext.methods import METHODS, Step
+from bdp_ext.methods import Epoch, Step, find_method
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
-from bdp_ext.spaces import SPACES
+from bdp_ext.spaces import find_space
 
 LEVELS = ("train", "valid")
 
@@ -50,12 +50,9 @@ class Search:
         self.device = config.torch_device()
         self.fingerprint = _fingerprint(data)
         self.classes = data.classes
-        self.method = METHODS[config.method]
-        self.space = SPACES[config.space]
-        self.supernet = self.method.supernet(
-            self.space, channels=config.channels, cells=config.cells, classes=len(data.classes)
-        ).to(self.device)
-        self.supernet.to(memory_format=torch.channels_last)
+        self.method = find_method(config.method)
+        self.space = find_space(config.space)
+        self.history: list[dict[str, Any]] = []
 
         data = replace(data, images=data.images.to(self.device))
         halves = split_halves(data.labels, config.train_share, config.seed)
@@ -68,6 +65,23 @@ class Search:
         self.precision = Precision(
             self.device, self.device.type == "cuda" if config.amp is None else config.amp
         )
+        self.steps = 0
+        self._unpruned_epoch_steps = self.epoch_steps
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._clock = (time.perf_counter(), time.process_time())
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        """A supernet and optimisers of its own for the stage that begins."""
+        config = self.config
+        self.supernet = self.method.supernet(
+            self.space,
+            channels=config.channels,
+            cells=config.cells,
+            classes=len(self.classes),
+            past=self._past(self.stage),
+        ).to(self.device)
+        self.supernet.to(memory_format=torch.channels_last)
         self.weight_optimizer = torch.optim.SGD(
             self.supernet.weights(),
             config.lr,
@@ -83,11 +97,19 @@ class Search:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weight_optimizer, config.epochs, config.lr_min
         )
-        self.steps = 0
-        self._unpruned_epoch_steps = self.epoch_steps
-        self.history: list[dict[str, Any]] = []
-        self.seconds = {"wall": 0.0, "cpu": 0.0}
-        self._clock = (time.perf_counter(), time.process_time())
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        config = self.config
+        self.method.begin_epoch(
+            self.supernet,
+            Epoch(self.stage, self.epoch % config.epochs, config.epochs, config.alpha_start),
+        )
+
+    def _past(self, stages: int) -> list[list[torch.Tensor]]:
+        """The alphas at the end of the first stages."""
+        ends = [self.history[(stage + 1) * self.config.epochs - 1] for stage in range(stages)]
+        return [[torch.tensor(alpha) for alpha in end["alpha"]] for end in ends]
 
     def _pruner(self, level: str, labels: torch.Tensor, seed: int) -> LevelPruner:
         return LevelPruner(
@@ -106,8 +128,13 @@ class Search:
         return len(self.history)
 
     @property
+    def stage(self) -> int:
+        """Stages that are over; the last one stays the last one."""
+        return min(self.epoch // self.config.epochs, self.config.stages - 1)
+
+    @property
     def done(self) -> bool:
-        return self.epoch == self.config.epochs
+        return self.epoch == self.config.all_epochs
 
     @property
     def epoch_steps(self) -> int:
@@ -125,14 +152,14 @@ class Search:
             self.supernet,
             self.train.next_batch(),
             epoch=self.epoch,
-            epochs=self.config.epochs,
+            epochs=self.config.all_epochs,
             lr=float(self.schedule.get_last_lr()[0]),
             autocast=self.precision.autocast,
             scale=self.precision.scale,
         )
         # Each level asks autograd for its own gradients alone: the alpha step spares those of the
         # weights, the weight step those of alpha.
-        if self.epoch >= self.config.alpha_start:
+        if self.epoch % self.config.epochs >= self.config.alpha_start:
             valid = self._valid_batch = self.valid.next_batch()
             gradients, loss = self.method.architecture_gradients(step, valid)
             self.valid.observe(valid, loss)
@@ -160,7 +187,7 @@ class Search:
                 f"{name}_accuracy": level.accuracy,
                 f"{name}_loss": level.loss,
             }
-        record |= self.space.derive(self.supernet.alphas())
+        record |= self.derive()
         record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}
         every = self.config.eigenvalue_every
         if every and record["epoch"] % every == 0 and self.valid.seen:
@@ -169,8 +196,19 @@ class Search:
             level.end_epoch()
             level.start_epoch()
         self.schedule.step()
+        stage = self.stage
         self.history.append(record)
+        if self.stage != stage:
+            for level in self.levels.values():
+                level.forget()
+            self._begin_stage()
+        else:
+            self._begin_epoch()
         return record
+
+    def derive(self) -> dict[str, str]:
+        """The cell that alpha stands for (see `Space.derive`)."""
+        return self.method.derive(self.space, self.supernet.alphas(), self._past(self.stage))
 
     def _eigenvalue(self) -> float:
         """Dominant eigenvalue of the last validation batch's Hessian, in full precision."""
@@ -201,8 +239,9 @@ class Search:
 
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
-        epochs = {"train": self.config.epochs}
-        epochs["valid"] = max(0, self.config.epochs - self.config.alpha_start)
+        config = self.config
+        epochs = {"train": config.all_epochs}
+        epochs["valid"] = max(0, config.epochs - config.alpha_start) * config.stages
         return {
             name: samples_drawn(
                 level.samples.numel(),
@@ -248,6 +287,8 @@ class Search:
                 f"the images of {self.config.data} are not those that this search began with; "
                 "bring them back, or start again in another --out."
             )
+        self.history = state["history"]
+        self._begin_stage()
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
@@ -256,7 +297,6 @@ class Search:
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
         self.steps = state["steps"]
-        self.history = state["history"]
         self.seconds = state["seconds"]
 
 

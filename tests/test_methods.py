@@ -175,8 +175,8 @@ def test_pc_darts_alpha_waits_and_its_level_is_neither_seen_nor_pruned_before():
     assert search.samples_unpruned() == {"train": 24 * 50, "valid": 9 * 50}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "p-darts"])
+@pytest.mark.parametrize("space", ["nas-bench-201", "darts"])
 def test_every_method_searches_every_space(space, method):
     config = SearchConfig.of(
         space=space,

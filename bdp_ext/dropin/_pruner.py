@@ -210,8 +210,7 @@ class DropInPruner:
                     self.epoch, name, pruning.before, pruning.after,
                 )  # fmt: skip
             if self.epoch in self._stage_ends:
-                level.pruner.window.scores.fill_(float("nan"))
-                level.pruner.window.voe.fill_(float("nan"))
+                level.pruner.window.forget()
 
     def _check_idle(self) -> None:
         """Refuse a first epoch without any score; an evaluation, or a look at the data under

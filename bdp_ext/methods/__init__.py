@@ -1,24 +1,48 @@
 """Search methods: how alpha and the weights are updated."""
 
+from bdp_ext._find import find
 from bdp_ext.methods.beta_darts import BetaDarts
 from bdp_ext.methods.darts import Darts, ExactSecondOrderDarts, SecondOrderDarts
-from bdp_ext.methods.method import Batch, Loss, Method, Step
+from bdp_ext.methods.method import Batch, Epoch, Loss, Method, Past, Step
+from bdp_ext.methods.p_darts import PDarts
 from bdp_ext.methods.pc_darts import PcDarts
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (Darts(), SecondOrderDarts(), ExactSecondOrderDarts(), PcDarts(), BetaDarts())
+    for method in (
+        Darts(),
+        SecondOrderDarts(),
+        ExactSecondOrderDarts(),
+        PDarts(),
+        PcDarts(),
+        BetaDarts(),
+    )
 }
+
+
+def find_method(name: str) -> Method:
+    """A method by its name, or `package.module:Name`: a subclass of `Method`, or an instance.
+
+    Raises:
+        UserError: there is none.
+    """
+    needs = tuple(step for step in vars(Method) if not step.startswith("_"))
+    return find("method", name, METHODS, needs)
+
 
 __all__ = [
     "METHODS",
     "Batch",
     "BetaDarts",
     "Darts",
+    "Epoch",
     "ExactSecondOrderDarts",
     "Loss",
     "Method",
+    "PDarts",
+    "Past",
     "PcDarts",
     "SecondOrderDarts",
     "Step",
+    "find_method",
 ]

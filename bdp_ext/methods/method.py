@@ -10,6 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from bdp_ext.spaces import Space, Supernet
 
+Past = Sequence[Sequence[Tensor]]
+"""Of each stage that is over, its alphas at the end."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -25,6 +28,23 @@ class Loss(NamedTuple):
 
     value: Tensor  # []
     logits: Tensor  # [B, classes]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where in the search an epoch is.
+
+    Attributes:
+        stage: stages that are over.
+        number: epochs of this stage that are over.
+        epochs: of this stage.
+        alpha_start: epochs of this stage before its first alpha step.
+    """
+
+    stage: int
+    number: int
+    epochs: int
+    alpha_start: int
 
 
 @dataclass(frozen=True)
@@ -63,18 +83,32 @@ class Method:
         name: as the command line spells it.
         defaults: settings of `SearchConfig` that are usual for this method and differ from the
             space's.
+        stages: parts of the search, as long as each other, that have a supernet each.
     """
 
     name = "method"
     defaults: Mapping[str, Any] = {}
+    stages: int = 1
 
-    def supernet(self, space: Space, *, channels: int, cells: int, classes: int) -> Supernet:
+    def supernet(
+        self, space: Space, *, channels: int, cells: int, classes: int, past: Past = ()
+    ) -> Supernet:
         """The network to search in.
+
+        Args:
+            past: of each stage that is over, its alphas at the end.
 
         Raises:
             UserError: the method does not work on this space.
         """
         return space.supernet(channels=channels, cells=cells, classes=classes)
+
+    def begin_epoch(self, supernet: Supernet, epoch: Epoch) -> None:
+        """Called before each epoch's first step, and again when a search is resumed."""
+
+    def derive(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> dict[str, str]:
+        """The cell that the alphas stand for (see `Space.derive`)."""
+        return space.derive(alphas)
 
     def architecture_loss(self, step: Step, valid: Batch) -> Loss:
         """The loss of a validation batch, what is added to it included."""

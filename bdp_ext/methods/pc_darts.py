@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bdp_ext.errors import UserError
-from bdp_ext.methods.method import Method
+from bdp_ext.methods.method import Method, Past
 from bdp_ext.spaces import Space, Supernet
 
 PART = 4
@@ -23,7 +23,9 @@ class PcDarts(Method):
         "alpha_start": 15,
     }
 
-    def supernet(self, space: Space, *, channels: int, cells: int, classes: int) -> Supernet:
+    def supernet(
+        self, space: Space, *, channels: int, cells: int, classes: int, past: Past = ()
+    ) -> Supernet:
         if channels % PART:
             raise UserError(
                 f"--channels {channels} cannot be divided into {PART} parts, of which PC-DARTS "

@@ -27,6 +27,8 @@ class Schedule:
         keep: in (0, 1].
         kind: "geometric" or "linear".
         warmup: epochs before the first pruning.
+        unscored: epochs after which no pruning happens, because too few scores are known then (the
+            level was not used, or the network is new).
 
     Raises:
         ValueError: a value outside its range, both or neither of ratio and keep, or no pruning at
@@ -41,6 +43,7 @@ class Schedule:
     keep: float | None = None
     kind: str = "geometric"
     warmup: int = 0
+    unscored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,16 +61,21 @@ class Schedule:
         if self.warmup < 0:
             raise ValueError(f"warmup must be >= 0, got {self.warmup}.")
         if not self.prunings:
+            late = ", as too few scores are known when it is due" if self._due else ""
             raise ValueError(
                 f"{self.epochs} epochs leave no pruning with interval {self.interval} and warmup "
-                f"{self.warmup}; take a shorter interval or more epochs."
+                f"{self.warmup}{late}; take a shorter interval or more epochs."
             )
 
     @property
     def prunings(self) -> tuple[int, ...]:
         """The epochs (counted from 1) after which a pruning happens."""
+        return tuple(epoch for epoch in self._due if epoch not in self.unscored)
+
+    @property
+    def _due(self) -> range:
         first = self.interval * max(1, math.ceil(self.warmup / self.interval))
-        return tuple(range(first, self.epochs, self.interval))
+        return range(first, self.epochs, self.interval)
 
     def asked(self, epoch: int, live: int, initial: int) -> int:
         """How many samples the pruning after `epoch` asks for.

@@ -42,6 +42,11 @@ class ErrorWindow:
         self.slot = (self.slot + 1) % self.scores.shape[0]
         self.scores[self.slot] = float("nan")
 
+    def forget(self) -> None:
+        """Begin anew: scores of another network are not to be compared with those to come."""
+        self.scores.fill_(float("nan"))
+        self.voe.fill_(float("nan"))
+
     def state_dict(self) -> dict[str, Any]:
         return {"scores": self.scores, "voe": self.voe, "slot": self.slot}
 

@@ -1,9 +1,21 @@
 """Search spaces: supernets whose edges are mixed ops, and the cells drawn from their alpha."""
 
+from bdp_ext._find import find
 from bdp_ext.spaces.darts import Darts
 from bdp_ext.spaces.nas_bench_201 import NasBench201
 from bdp_ext.spaces.space import Space, Supernet
 
 SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(), Darts())}
 
-__all__ = ["SPACES", "Darts", "NasBench201", "Space", "Supernet"]
+
+def find_space(name: str) -> Space:
+    """A space by its name, or `package.module:Name`: a class with the methods of `Space`, or an
+    instance.
+
+    Raises:
+        UserError: there is none.
+    """
+    return find("space", name, SPACES, ("name", "defaults", "supernet", "derive"))
+
+
+__all__ = ["SPACES", "Darts", "NasBench201", "Space", "Supernet", "find_space"]

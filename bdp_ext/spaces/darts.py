@@ -46,6 +46,12 @@ CANDIDATES: dict[str, Builder] = {
 }
 
 
+Choices = Sequence[Sequence[str]]
+"""For each of the 14 edges of a cell the names of its candidates, as many on every edge."""
+
+ALL: Choices = [list(CANDIDATES)] * len(EDGES)
+
+
 class Cell(nn.Module):
     """Four nodes, each the sum of mixed ops over both inputs and all nodes before it.
 
@@ -55,6 +61,7 @@ class Cell(nn.Module):
         reduction: halve the resolution.
         after_reduction: the cell before did, so that the one before it is twice as large.
         part: search in one `part`-th of the channels; 1: in all.
+        choices: the candidates of each edge.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Cell(nn.Module):
         reduction: bool,
         after_reduction: bool,
         part: int = 1,
+        choices: Choices = ALL,
     ) -> None:
         super().__init__()
         self.reduction = reduction
@@ -75,15 +83,20 @@ class Cell(nn.Module):
         )
         self.second = ReluConvBn(last, channels, 1)
         self.edges = nn.ModuleList(
-            mixed_op(CANDIDATES, channels, 2 if reduction and source < INPUTS else 1, part)
-            for _, source in EDGES
+            mixed_op(
+                {name: CANDIDATES[name] for name in names},
+                channels,
+                2 if reduction and source < INPUTS else 1,
+                part,
+            )
+            for (_, source), names in zip(EDGES, choices, strict=True)
         )
 
     def forward(
         self, before_last: Tensor, last: Tensor, weights: Tensor, strengths: Tensor | None = None
     ) -> Tensor:
-        """The outputs of the two cells before, weights [14, 8], strengths of the edges [14] or none
-        -> [B, 4 * channels, H', W']."""
+        """The outputs of the two cells before, weights [14, candidates], strengths of the edges
+        [14] or none -> [B, 4 * channels, H', W']."""
         states = [self.first(before_last), self.second(last)]
         for row, (node, source) in enumerate(EDGES):
             y = self.edges[row](states[source], weights[row])
@@ -104,12 +117,26 @@ class DartsSupernet(Supernet):
         cells: all cells (8 in the paper).
         classes: outputs.
         part: search in one `part`-th of the channels, with normalised edges (PC-DARTS); 1: in all.
+        choices: the candidates left on each edge of the normal and of the reduction cell (P-DARTS).
+
+    Raises:
+        UserError: fewer than three cells, of which two reduce.
     """
 
     def __init__(
-        self, channels: int = 16, cells: int = 8, classes: int = 10, part: int = 1
+        self,
+        channels: int = 16,
+        cells: int = 8,
+        classes: int = 10,
+        part: int = 1,
+        choices: tuple[Choices, Choices] = (ALL, ALL),
     ) -> None:
         super().__init__()
+        if cells < 3:
+            raise UserError(
+                f"--cells {cells} leaves the DARTS space without a normal or a reduction cell; "
+                "give at least 3."
+            )
         before_last = last = 3 * channels
         self.stem = nn.Sequential(
             nn.Conv2d(3, last, 3, padding=1, bias=False), nn.BatchNorm2d(last)
@@ -119,11 +146,21 @@ class DartsSupernet(Supernet):
         for number in range(cells):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
-            self.cells.append(Cell(before_last, last, channels, reduction, after_reduction, part))
+            self.cells.append(
+                Cell(
+                    before_last,
+                    last,
+                    channels,
+                    reduction,
+                    after_reduction,
+                    part,
+                    choices[1 if reduction else 0],
+                )
+            )
             before_last, last, after_reduction = last, NODES * channels, reduction
         self.classifier = nn.Linear(last, classes)
-        self.alpha_normal = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
-        self.alpha_reduce = Parameter(1e-3 * torch.randn(len(EDGES), len(CANDIDATES)))
+        self.alpha_normal = Parameter(1e-3 * torch.randn(len(EDGES), len(choices[0][0])))
+        self.alpha_reduce = Parameter(1e-3 * torch.randn(len(EDGES), len(choices[1][0])))
         if part > 1:
             self.beta_normal = Parameter(1e-3 * torch.randn(len(EDGES)))
             self.beta_reduce = Parameter(1e-3 * torch.randn(len(EDGES)))
@@ -154,11 +191,6 @@ class Darts:
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
 
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
-        if cells < 3:
-            raise UserError(
-                f"--cells {cells} leaves the DARTS space without a normal or a reduction cell; "
-                "give at least 3."
-            )
         return DartsSupernet(channels, cells, classes, part)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
