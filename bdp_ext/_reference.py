@@ -1,4 +1,4 @@
-"""The four operations in plain torch: the fallback on any device and the plain form to read first.
+"""The operations in plain torch: the fallback on any device and the plain form to read first.
 
 Arguments are those of `bdp_ext.ops`, already checked by `_checks.py`. Formulas: `el2n` is BDP's
 Eq. 3 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the caps of Eq. 6.
@@ -92,3 +92,45 @@ def capped_topk(
     allowed = valid & (rank_in_class < cap[ranked_label.clamp(0, cap.numel() - 1)])
     mask[order] = allowed & (allowed.cumsum(0) <= k)
     return mask, mask.sum()
+
+
+def depthwise_conv2d(
+    input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """See `bdp_ext.ops.depthwise_conv2d`."""
+    groups = weight.shape[0]
+    output = torch.nn.functional.conv2d(input, weight, None, stride, padding, dilation, groups)
+    return output.contiguous(memory_format=torch.channels_last)
+
+
+def depthwise_conv2d_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    need_input: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `depthwise_conv2d` with respect to input and weight; an empty tensor in
+    place of one that is not needed."""
+    grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad,
+        input,
+        weight,
+        None,
+        [stride] * 2,
+        [padding] * 2,
+        [dilation] * 2,
+        False,
+        [0, 0],
+        weight.shape[0],
+        [need_input, need_weight, False],
+    )
+    return (
+        grad_input.contiguous(memory_format=torch.channels_last)
+        if need_input
+        else input.new_empty(0),
+        grad_weight.contiguous() if need_weight else weight.new_empty(0),
+    )

@@ -24,6 +24,13 @@ SCHEMAS = {
     "capped_topk": (
         "(Tensor score, Tensor label, Tensor cap, int k, bool largest) -> (Tensor, Tensor)"
     ),
+    "depthwise_conv2d": (
+        "(Tensor input, Tensor weight, int stride, int padding, int dilation) -> Tensor"
+    ),
+    "depthwise_conv2d_backward": (
+        "(Tensor grad, Tensor input, Tensor weight, int stride, int padding, int dilation, "
+        "bool need_input, bool need_weight) -> (Tensor, Tensor)"
+    ),
 }
 
 _triton_owns: set[str] = set()  # on CUDA devices
@@ -71,6 +78,33 @@ def _(window: Tensor) -> Tensor:
 def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
     _checks.capped_topk(score, label, cap, k, largest)
     return score.new_empty(score.shape, dtype=torch.bool), score.new_empty((), dtype=torch.int64)
+
+
+@torch.library.register_fake("bdp_ext::depthwise_conv2d")
+def _(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
+    height, width = (
+        (size + 2 * padding - dilation * (weight.shape[2] - 1) - 1) // stride + 1
+        for size in input.shape[2:]
+    )
+    output = input.new_empty(*input.shape[:2], height, width)
+    return output.contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("bdp_ext::depthwise_conv2d_backward")
+def _(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    need_input: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    grad_input = input.new_empty(input.shape if need_input else 0)
+    if need_input:
+        grad_input = grad_input.contiguous(memory_format=torch.channels_last)
+    return grad_input, weight.new_empty(weight.shape if need_weight else 0)
 
 
 def give_cuda_to_triton() -> None:

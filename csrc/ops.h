@@ -1,4 +1,4 @@
-// The four operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts:
+// The operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts:
 // bdp_ext/ops.py. register.cpp hands tensors to these; the kernels behind them stand in
 // cpu/<op>_kernel.h.
 
@@ -52,5 +52,30 @@ int64_t CappedTopk(const float* score,  // [N]
                    int64_t classes,     // C
                    int64_t k, bool largest,
                    bool* mask);  // [N], out
+
+// The gradients of a depthwise convolution, and itself. Images are channels_last.
+struct DepthwiseConv2dShape {
+  int64_t batch;               // B
+  int64_t channels;            // C
+  int64_t height, width;       // H, W, of the input
+  int64_t out_height, out_width;  // H', W'
+  int64_t kernel, stride, padding, dilation;  // in both directions
+};
+
+// Whether there is code for this kernel, stride and dilation.
+bool HasDepthwiseConv2d(const DepthwiseConv2dShape& shape);
+
+void DepthwiseConv2d(const DepthwiseConv2dShape& shape,
+                     const float* input,   // [B, H, W, C]
+                     const float* weight,  // [C, kernel, kernel]
+                     float* output);       // [B, H', W', C], out
+
+// A gradient that is not wanted is null, and so may be what it alone reads: weight and input.
+void DepthwiseConv2dBackward(const DepthwiseConv2dShape& shape,
+                             const float* grad,    // [B, H', W', C]
+                             const float* input,   // [B, H, W, C]
+                             const float* weight,  // [C, kernel, kernel]
+                             float* grad_input,    // [B, H, W, C], out
+                             float* grad_weight);  // [C, kernel, kernel], out
 
 }  // namespace bdp_ext

@@ -6,13 +6,17 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <array>
+#include <optional>
 #include <tuple>
+#include <vector>
 
 #include "ops.h"
 
 namespace bdp_ext {
 namespace {
 
+using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -113,6 +117,105 @@ std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& l
   return {mask, taken};
 }
 
+DepthwiseConv2dShape ShapeOf(const Tensor& input, const Tensor& weight, int64_t stride,
+                             int64_t padding, int64_t dilation) {
+  STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 4 && weight.size(0) == input.size(1) &&
+                      weight.size(1) == 1 && weight.size(2) == weight.size(3),
+                  "input must be [B, C, H, W] and weight [C, 1, k, k]");
+  STD_TORCH_CHECK(stride >= 1 && padding >= 0 && dilation >= 1,
+                  "stride and dilation must be >= 1, padding >= 0");
+  const int64_t kernel = weight.size(2), rest = 2 * padding - dilation * (kernel - 1) - 1;
+  const int64_t height = input.size(2), width = input.size(3);
+  STD_TORCH_CHECK(kernel >= 1 && height + rest >= 0 && width + rest >= 0,
+                  "the kernel is larger than the padded input");
+  return {input.size(0), input.size(1), height, width, (height + rest) / stride + 1,
+          (width + rest) / stride + 1, kernel, stride, padding, dilation};
+}
+
+bool IsOurs(const DepthwiseConv2dShape& shape, const Tensor& input, const Tensor& weight) {
+  return HasDepthwiseConv2d(shape) && input.scalar_type() == ScalarType::Float &&
+         weight.scalar_type() == ScalarType::Float;
+}
+
+Tensor ChannelsLast(const Tensor& x) {
+  return torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+}
+
+Tensor EmptyChannelsLast(const Tensor& like, int64_t height, int64_t width) {
+  return torch::stable::empty({like.size(0), like.size(1), height, width}, like.scalar_type(),
+                              std::nullopt, std::nullopt, std::nullopt, MemoryFormat::ChannelsLast);
+}
+
+Tensor DepthwiseConv2dCpu(const Tensor& input_in, const Tensor& weight_in, int64_t stride,
+                          int64_t padding, int64_t dilation) {
+  const DepthwiseConv2dShape shape = ShapeOf(input_in, weight_in, stride, padding, dilation);
+  if (!IsOurs(shape, input_in, weight_in)) {  // torch's own
+    using torch::stable::detail::from;
+    const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
+    std::array<StableIValue, 9> stack = {from(input_in),
+                                         from(weight_in),
+                                         from(std::optional<Tensor>()),
+                                         from(strides),
+                                         from(paddings),
+                                         from(dilations),
+                                         from(false),
+                                         from(std::vector<int64_t>(2, 0)),
+                                         from(shape.channels)};
+    TORCH_ERROR_CODE_CHECK(
+        torch_call_dispatcher("aten::convolution", "", stack.data(), TORCH_ABI_VERSION));
+    return ChannelsLast(torch::stable::detail::to<Tensor>(stack[0]));
+  }
+  const Tensor input = ChannelsLast(input_in), weight = Contiguous(weight_in);
+  Tensor output = EmptyChannelsLast(input, shape.out_height, shape.out_width);
+  DepthwiseConv2d(shape, Data<float>(input), Data<float>(weight),
+                  static_cast<float*>(output.mutable_data_ptr()));
+  return output;
+}
+
+std::tuple<Tensor, Tensor> DepthwiseConv2dBackwardCpu(const Tensor& grad_in, const Tensor& input_in,
+                                                      const Tensor& weight_in, int64_t stride,
+                                                      int64_t padding, int64_t dilation,
+                                                      bool need_input, bool need_weight) {
+  const DepthwiseConv2dShape shape = ShapeOf(input_in, weight_in, stride, padding, dilation);
+  STD_TORCH_CHECK(grad_in.dim() == 4 && grad_in.size(0) == shape.batch &&
+                      grad_in.size(1) == shape.channels && grad_in.size(2) == shape.out_height &&
+                      grad_in.size(3) == shape.out_width &&
+                      grad_in.scalar_type() == input_in.scalar_type(),
+                  "grad must have the shape and dtype of the output");
+  Tensor none = torch::stable::new_empty(input_in, {0});
+  if (!IsOurs(shape, input_in, weight_in)) {  // torch's own
+    using torch::stable::detail::from;
+    const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
+    const std::array<bool, 3> wanted = {need_input, need_weight, false};
+    std::array<StableIValue, 11> stack = {from(grad_in),
+                                          from(input_in),
+                                          from(weight_in),
+                                          from(std::optional<std::vector<int64_t>>()),
+                                          from(strides),
+                                          from(paddings),
+                                          from(dilations),
+                                          from(false),
+                                          from(std::vector<int64_t>(2, 0)),
+                                          from(shape.channels),
+                                          from(torch::headeronly::HeaderOnlyArrayRef<bool>(wanted))};
+    TORCH_ERROR_CODE_CHECK(
+        torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
+    const Tensor grad_input = torch::stable::detail::to<Tensor>(stack[0]);
+    const Tensor grad_weight = torch::stable::detail::to<Tensor>(stack[1]);
+    torch::stable::detail::to<Tensor>(stack[2]);  // the bias's; owns nothing
+    return {need_input ? ChannelsLast(grad_input) : none, need_weight ? grad_weight : none};
+  }
+  const Tensor grad = ChannelsLast(grad_in), weight = Contiguous(weight_in);
+  const Tensor input = need_weight ? ChannelsLast(input_in) : input_in;
+  Tensor grad_input = need_input ? EmptyChannelsLast(input, shape.height, shape.width) : none;
+  Tensor grad_weight = need_weight ? torch::stable::new_empty(weight, weight.sizes()) : none;
+  DepthwiseConv2dBackward(
+      shape, Data<float>(grad), Data<float>(input), Data<float>(weight),
+      need_input ? static_cast<float*>(grad_input.mutable_data_ptr()) : nullptr,
+      need_weight ? static_cast<float*>(grad_weight.mutable_data_ptr()) : nullptr);
+  return {grad_input, grad_weight};
+}
+
 }  // namespace
 }  // namespace bdp_ext
 
@@ -121,4 +224,6 @@ STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
   m.impl("update_voe_", TORCH_BOX(&bdp_ext::UpdateVoeCpu));
   m.impl("voe", TORCH_BOX(&bdp_ext::VoeCpu));
   m.impl("capped_topk", TORCH_BOX(&bdp_ext::CappedTopkCpu));
+  m.impl("depthwise_conv2d", TORCH_BOX(&bdp_ext::DepthwiseConv2dCpu));
+  m.impl("depthwise_conv2d_backward", TORCH_BOX(&bdp_ext::DepthwiseConv2dBackwardCpu));
 }

@@ -16,9 +16,12 @@ inline F Load(const BFloat16* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
+inline __m256i First(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 inline F LoadFirst(const float* p, int64_t n, float fill) {
-  const __m256i first = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)),
-                                           _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  const __m256i first = First(n);
   return _mm256_blendv_ps(Broadcast(fill), _mm256_maskload_ps(p, first),
                           _mm256_castsi256_ps(first));
 }
@@ -29,6 +32,7 @@ inline F LoadFirst(const T* p, int64_t n, float fill) {
   return _mm256_load_ps(lanes);
 }
 inline void Store(float* p, F x) { _mm256_storeu_ps(p, x); }
+inline void StoreFirst(float* p, int64_t n, F x) { _mm256_maskstore_ps(p, First(n), x); }
 inline void Stream(float* p, F x) { _mm256_stream_ps(p, x); }
 inline void StreamFence() { _mm_sfence(); }
 
@@ -85,6 +89,7 @@ inline F Narrow(D low, D high) {
 }
 inline D Broadcast64(double x) { return _mm256_set1_pd(x); }
 inline D Load64(const double* p) { return _mm256_loadu_pd(p); }
+inline void Store64(double* p, D x) { _mm256_storeu_pd(p, x); }
 inline D Fma(D a, D b, D c) { return _mm256_fmadd_pd(a, b, c); }
 inline D Max(D a, D b) { return _mm256_max_pd(a, b); }
 inline D Sqrt(D x) { return _mm256_sqrt_pd(x); }

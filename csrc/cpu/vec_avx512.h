@@ -34,6 +34,7 @@ inline F LoadFirst(const BFloat16* p, int64_t n, float fill) {
                               _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
 }
 inline void Store(float* p, F x) { _mm512_storeu_ps(p, x); }
+inline void StoreFirst(float* p, int64_t n, F x) { _mm512_mask_storeu_ps(p, First(n), x); }
 inline void Stream(float* p, F x) { _mm512_stream_ps(p, x); }  // p aligned to F
 inline void StreamFence() { _mm_sfence(); }
 
@@ -124,6 +125,7 @@ inline F Narrow(D low, D high) {
 }
 inline D Broadcast64(double x) { return _mm512_set1_pd(x); }
 inline D Load64(const double* p) { return _mm512_loadu_pd(p); }
+inline void Store64(double* p, D x) { _mm512_storeu_pd(p, x); }
 inline D Fma(D a, D b, D c) { return _mm512_fmadd_pd(a, b, c); }
 inline D Max(D a, D b) { return _mm512_max_pd(a, b); }  // b where either is NaN
 inline D Sqrt(D x) { return _mm512_sqrt_pd(x); }

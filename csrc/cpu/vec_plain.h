@@ -20,6 +20,9 @@ inline F LoadFirst(const T* p, int64_t n, float fill) {
   return x;
 }
 inline void Store(float* p, F x) { std::memcpy(p, &x, sizeof(x)); }
+inline void StoreFirst(float* p, int64_t n, F x) {
+  for (int i = 0; i < kLanes && i < n; ++i) p[i] = x[i];
+}
 inline void Stream(float* p, F x) { Store(p, x); }
 inline void StreamFence() {}
 
@@ -58,6 +61,7 @@ inline F Narrow(D low, D high) {
 }
 inline D Broadcast64(double x) { return D{x, x}; }
 inline D Load64(const double* p) { return D{p[0], p[1]}; }
+inline void Store64(double* p, D x) { std::memcpy(p, &x, sizeof(x)); }
 inline D Fma(D a, D b, D c) { return a * b + c; }
 inline D SelectLess(D a, D b, D yes, D no) {
   const M64 m = (M64)(a < b);
