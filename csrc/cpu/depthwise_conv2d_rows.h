@@ -3,74 +3,113 @@
 
 #include "cpu/depthwise_conv2d_kernel.h"
 
-template <int K>
-inline void LoadTaps(const float* taps, int64_t tap_stride, F* w) {
-#pragma GCC unroll 8
-  for (int k = 0; k < K; ++k) w[k] = Load(taps + k * tap_stride);
-}
+// The kernel's rows [begin, end) that meet a row, and what they read.
+struct Taps {
+  int begin, end;
+  const float* data;    // the row that the first one reads, from the image's first column
+  const float* weight;  // of the first one
+};
 
 template <int K, int S, int D, bool kInside, bool kWhole>
-inline void OutputStrip(const DepthwiseConv2dShape& s, const float* input, const float* taps,
-                        int64_t tap_stride, int64_t top, Row row, int64_t outputs, float* output) {
+BDP_STRIP void OutputStrip(const Line& line, Taps taps, int64_t row_stride, int64_t tap_stride,
+                           int64_t first, int64_t outputs, float* output) {
   F y[kStrip], w[K];
+#pragma GCC unroll 8
   for (int t = 0; t < kStrip; ++t) y[t] = Broadcast(0.0f);
-  for (int k = 0; k < K; ++k) {
-    if (Outside(top + k * D, s.height)) continue;
-    row.data = input + (top + k * D) * s.width * s.channels;
-    LoadTaps<K>(taps + k * K * tap_stride, tap_stride, w);
-    AddToOutputs<K, S, D, kInside, kWhole>(row, w, y);
+  taps.data += first * line.channels;
+#pragma GCC unroll 1
+  for (int k = taps.begin; k < taps.end; ++k) {
+#pragma GCC unroll 8
+    for (int i = 0; i < K; ++i) w[i] = Load(taps.weight + i * tap_stride);
+    AddToOutputs<K, S, D, kInside, kWhole>(line, taps.data, first, w, y);
+    taps.data += row_stride;
+    taps.weight += K * tap_stride;
   }
 #pragma GCC unroll 8
-  for (int t = 0; t < kStrip; ++t) {
-    if (kInside || t < outputs) StoreChannels<kWhole>(output + t * s.channels, row.left, y[t]);
+  for (int t = 0; t < kStrip; ++t, output += line.channels) {
+    if (kInside || t < outputs) StoreChannels<kWhole>(output, line.left, y[t]);
+  }
+}
+
+template <int K, int S, int D, bool kWhole>
+inline void OutputRow(const DepthwiseConv2dShape& s, const Line& line, const Taps& taps,
+                      int64_t tap_stride, float* output) {
+  const int64_t row_stride = D * s.width * s.channels;
+  for (int64_t o = 0; o < s.out_width; o += kStrip, output += kStrip * s.channels) {
+    const int64_t first = o * S - s.padding;
+    if (first >= 0 && o + kStrip <= s.out_width &&
+        first + (kStrip - 1) * S + (K - 1) * D < s.width) {
+      OutputStrip<K, S, D, true, kWhole>(line, taps, row_stride, tap_stride, first, 0, output);
+    } else {
+      OutputStrip<K, S, D, false, kWhole>(line, taps, row_stride, tap_stride, first,
+                                          s.out_width - o, output);
+    }
   }
 }
 
 struct OutputRows {
   // output's rows [begin, end)
   template <int K, int S, int D>
-  static void Run(const DepthwiseConv2dShape& s, const float* input, const float* taps,
+  static void Run(const DepthwiseConv2dShape& s, const float* input, const float* weight,
                   int64_t tap_stride, int64_t begin, int64_t end, float* output) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t top = r % s.out_height * S - s.padding;
-      const float* image = input + r / s.out_height * s.height * s.width * s.channels;
-      for (int64_t o = 0; o < s.out_width; o += kStrip) {
-        const int64_t first = o * S - s.padding;
-        const bool inside = o + kStrip <= s.out_width && first >= 0 &&
-                            first + (kStrip - 1) * S + (K - 1) * D < s.width;
-        for (int64_t c = 0; c < s.channels; c += kLanes) {
-          const Row row = {nullptr, first, s.width, s.channels, s.channels - c};
-          const bool whole = row.left >= kLanes;
-          const auto strip = inside && whole ? &OutputStrip<K, S, D, true, true>
-                             : inside        ? &OutputStrip<K, S, D, true, false>
-                             : whole         ? &OutputStrip<K, S, D, false, true>
-                                             : &OutputStrip<K, S, D, false, false>;
-          strip(s, image + c, taps + c, tap_stride, top, row, s.out_width - o,
-                output + (r * s.out_width + o) * s.channels + c);
-        }
+      Taps taps = {0, K, nullptr, nullptr};
+      while (taps.begin < K && top + taps.begin * D < 0) ++taps.begin;
+      while (taps.end > taps.begin && top + (taps.end - 1) * D >= s.height) --taps.end;
+      const int64_t row = r / s.out_height * s.height + top + taps.begin * D;
+      for (int64_t c = 0; c < s.channels; c += kLanes) {
+        const Line line = {s.width, s.channels, s.channels - c};
+        taps.data = input + row * s.width * s.channels + c;
+        taps.weight = weight + taps.begin * K * tap_stride + c;
+        float* to = output + r * s.out_width * s.channels + c;
+        line.left >= kLanes ? OutputRow<K, S, D, true>(s, line, taps, tap_stride, to)
+                            : OutputRow<K, S, D, false>(s, line, taps, tap_stride, to);
       }
     }
   }
 };
 
+// How far apart the kernel's rows are that meet the same row of inputs.
+template <int S, int D>
+constexpr int kApart = S == D ? 1 : S;
+
 template <int K, int S, int D, bool kInside, bool kWhole>
-inline void InputStrip(const DepthwiseConv2dShape& s, const float* grad, const float* taps,
-                       int64_t tap_stride, int64_t bottom, Row row, int64_t begin, int64_t end,
-                       float* grad_input) {
-  constexpr int kSize = kInputs<S, D>;
-  F x[kSize], w[K];
-  for (int t = 0; t < kSize; ++t) x[t] = Broadcast(0.0f);
-  for (int k = 0; k < K; ++k) {
-    const int64_t above = bottom - k * D;
-    if (above < 0 || above % S != 0 || above / S >= s.out_height) continue;
-    row.data = grad + above / S * s.out_width * s.channels;
-    LoadTaps<K>(taps + k * K * tap_stride, tap_stride, w);
-    AddToInputs<K, S, D, kInside, kWhole>(row, w, x);
+BDP_STRIP void InputStrip(const Line& line, Taps taps, int64_t row_stride, int64_t tap_stride,
+                          int64_t first, int64_t begin, int64_t end, float* grad_input) {
+  F x[kInputs<S, D>], w[K];
+#pragma GCC unroll 16
+  for (int t = 0; t < kInputs<S, D>; ++t) x[t] = Broadcast(0.0f);
+  taps.data += first * line.channels;
+#pragma GCC unroll 1
+  for (int k = taps.begin; k < taps.end; k += kApart<S, D>) {
+#pragma GCC unroll 8
+    for (int i = 0; i < K; ++i) w[i] = Load(taps.weight + i * tap_stride);
+    AddToInputs<K, S, D, kInside, kWhole>(line, taps.data, first, w, x);
+    taps.data -= row_stride;
+    taps.weight += kApart<S, D> * K * tap_stride;
   }
 #pragma GCC unroll 16
-  for (int t = 0; t < kSize; ++t) {
-    if (kInside || (t >= begin && t < end)) {
-      StoreChannels<kWhole>(grad_input + t * s.channels, row.left, x[t]);
+  for (int t = 0; t < kInputs<S, D>; ++t, grad_input += line.channels) {
+    if (kInside || (t >= begin && t < end)) StoreChannels<kWhole>(grad_input, line.left, x[t]);
+  }
+}
+
+template <int K, int S, int D, bool kWhole>
+inline void InputRow(const DepthwiseConv2dShape& s, const Line& line, const Taps& taps,
+                     int64_t tap_stride, float* grad_input) {
+  constexpr int kSize = kInputs<S, D>, kShift = kPhase<K, S, D>;
+  constexpr int kReach = kBefore<K, S, D> + (kSize - 1 + kShift) / S;
+  const int64_t row_stride = kApart<S, D> * D / S * s.out_width * s.channels;
+  const int64_t start = -((s.padding + kShift) % S);
+  for (int64_t i = start; i < s.width; i += kSize) {
+    const int64_t first = (i + s.padding - kShift) / S - kBefore<K, S, D>;
+    float* to = grad_input + i * s.channels;
+    if (i >= 0 && i + kSize <= s.width && first >= 0 && first + kReach < s.out_width) {
+      InputStrip<K, S, D, true, kWhole>(line, taps, row_stride, tap_stride, first, 0, 0, to);
+    } else {
+      InputStrip<K, S, D, false, kWhole>(line, taps, row_stride, tap_stride, first, -i,
+                                         s.width - i, to);
     }
   }
 }
@@ -78,26 +117,24 @@ inline void InputStrip(const DepthwiseConv2dShape& s, const float* grad, const f
 struct InputRows {
   // grad_input's rows [begin, end)
   template <int K, int S, int D>
-  static void Run(const DepthwiseConv2dShape& s, const float* grad, const float* taps,
+  static void Run(const DepthwiseConv2dShape& s, const float* grad, const float* weight,
                   int64_t tap_stride, int64_t begin, int64_t end, float* grad_input) {
-    constexpr int kSize = kInputs<S, D>, kShift = kPhase<K, S, D>;
     for (int64_t r = begin; r < end; ++r) {
       const int64_t bottom = r % s.height + s.padding;
-      const float* image = grad + r / s.height * s.out_height * s.out_width * s.channels;
-      for (int64_t i = -((s.padding + kShift) % S); i < s.width; i += kSize) {
-        const int64_t first = (i + s.padding - kShift) / S;
-        const bool inside = i >= 0 && i + kSize <= s.width && first >= (K - 1) * D / S &&
-                            first + (kSize - 1 + kShift) / S < s.out_width;
-        for (int64_t c = 0; c < s.channels; c += kLanes) {
-          const Row row = {nullptr, first, s.out_width, s.channels, s.channels - c};
-          const bool whole = row.left >= kLanes;
-          const auto strip = inside && whole ? &InputStrip<K, S, D, true, true>
-                             : inside        ? &InputStrip<K, S, D, true, false>
-                             : whole         ? &InputStrip<K, S, D, false, true>
-                                             : &InputStrip<K, S, D, false, false>;
-          strip(s, image + c, taps + c, tap_stride, bottom, row, -i, s.width - i,
-                grad_input + (r * s.width + i) * s.channels + c);
-        }
+      Taps taps = {0, K, nullptr, nullptr};
+      while (taps.begin < K && ((bottom - taps.begin * D) % S != 0 ||
+                                bottom - taps.begin * D >= s.out_height * S)) {
+        ++taps.begin;
+      }
+      while (taps.end > taps.begin && bottom < (taps.end - 1) * D) --taps.end;
+      const int64_t row = r / s.height * s.out_height + (bottom - taps.begin * D) / S;
+      for (int64_t c = 0; c < s.channels; c += kLanes) {
+        const Line line = {s.out_width, s.channels, s.channels - c};
+        taps.data = grad + row * s.out_width * s.channels + c;
+        taps.weight = weight + taps.begin * K * tap_stride + c;
+        float* to = grad_input + r * s.width * s.channels + c;
+        line.left >= kLanes ? InputRow<K, S, D, true>(s, line, taps, tap_stride, to)
+                            : InputRow<K, S, D, false>(s, line, taps, tap_stride, to);
       }
     }
   }
@@ -109,49 +146,53 @@ constexpr int kTogether = kLanes == 16 || K == 3 ? K : 2;
 
 // One strip for every kernel row; rows[k] is null where that lies in the padding.
 template <int K, int S, int D, int kOutputs, bool kInside, bool kWhole>
-inline void WeightStrip(const float* const* rows, Row row, const float* grad, F* sum) {
-  F grad_y[kOutputs];
+BDP_STRIP void WeightStrip(const Line& line, const float* const* rows, int64_t first,
+                           const float* grad, F* sum) {
+  F y[kOutputs];
 #pragma GCC unroll 8
-  for (int t = 0; t < kOutputs; ++t) {
-    grad_y[t] = LoadChannels<kWhole>(grad + t * row.channels, row.left);
+  for (int t = 0; t < kOutputs; ++t, grad += line.channels) {
+    y[t] = LoadChannels<kWhole>(grad, line.left);
   }
 #pragma GCC unroll 8
   for (int k = 0; k < kTogether<K>; ++k) {
     if (rows[k] == nullptr) continue;
-    row.data = rows[k];
-    AddToWeights<K, S, D, kOutputs, kInside, kWhole>(row, grad_y, sum + k * K);
+    const float* x = rows[k] + first * line.channels;
+    AddToWeights<K, S, D, kOutputs, kInside, kWhole>(line, x, first, y, sum + k * K);
   }
 }
 
 // sum[kTogether * K] for the kernel's rows from `top` on and the output's rows [begin, end).
 template <int K, int S, int D, bool kWhole>
-inline void WeightRows(const DepthwiseConv2dShape& s, const float* grad, const float* input,
-                       int64_t left, int top, int64_t begin, int64_t end, F* sum) {
+inline void WeightRows(const DepthwiseConv2dShape& s, const Line& line, const float* grad,
+                       const float* input, int top, int64_t begin, int64_t end, F* sum_out) {
   constexpr int kReach = (kGradStrip - 1) * S + (K - 1) * D;
+  F sum[kTogether<K> * K];
+#pragma GCC unroll 32
   for (int k = 0; k < kTogether<K> * K; ++k) sum[k] = Broadcast(0.0f);
   for (int64_t r = begin; r < end; ++r) {
-    const float* image = input + r / s.out_height * s.height * s.width * s.channels;
-    const float* row_grad = grad + r * s.out_width * s.channels;
     const float* rows[kTogether<K>];
     for (int k = 0; k < kTogether<K>; ++k) {
       const int64_t i = r % s.out_height * S + (top + k) * D - s.padding;
-      rows[k] = top + k >= K || Outside(i, s.height) ? nullptr : image + i * s.width * s.channels;
+      const int64_t row = r / s.out_height * s.height + i;
+      rows[k] =
+          top + k >= K || Outside(i, s.height) ? nullptr : input + row * s.width * s.channels;
     }
-    int64_t o = 0;
-    for (; o + kGradStrip <= s.out_width; o += kGradStrip) {
-      const Row row = {nullptr, o * S - s.padding, s.width, s.channels, left};
-      const float* g = row_grad + o * s.channels;
-      if (row.first >= 0 && row.first + kReach < s.width) {
-        WeightStrip<K, S, D, kGradStrip, true, kWhole>(rows, row, g, sum);
+    const float* y = grad + r * s.out_width * s.channels;
+    int64_t o = 0, first = -s.padding;
+    for (; o + kGradStrip <= s.out_width; o += kGradStrip, first += kGradStrip * S) {
+      if (first >= 0 && first + kReach < s.width) {
+        WeightStrip<K, S, D, kGradStrip, true, kWhole>(line, rows, first, y, sum);
       } else {
-        WeightStrip<K, S, D, kGradStrip, false, kWhole>(rows, row, g, sum);
+        WeightStrip<K, S, D, kGradStrip, false, kWhole>(line, rows, first, y, sum);
       }
+      y += kGradStrip * s.channels;
     }
-    for (; o < s.out_width; ++o) {
-      const Row row = {nullptr, o * S - s.padding, s.width, s.channels, left};
-      WeightStrip<K, S, D, 1, false, kWhole>(rows, row, row_grad + o * s.channels, sum);
+    for (; o < s.out_width; ++o, first += S, y += s.channels) {
+      WeightStrip<K, S, D, 1, false, kWhole>(line, rows, first, y, sum);
     }
   }
+#pragma GCC unroll 32
+  for (int k = 0; k < kTogether<K> * K; ++k) sum_out[k] = sum[k];
 }
 
 struct WeightSums {
@@ -160,19 +201,20 @@ struct WeightSums {
   static void Run(const DepthwiseConv2dShape& s, const float* grad, const float* input,
                   int64_t tap_stride, int64_t begin, int64_t end, double* total) {
     const int64_t step = s.out_width < kPartial ? kPartial / s.out_width : 1;
-    for (int64_t first = begin; first < end; first += step) {
-      const int64_t last = first + step < end ? first + step : end;
+    for (int64_t from = begin; from < end; from += step) {
+      const int64_t to = from + step < end ? from + step : end;
       for (int64_t c = 0; c < s.channels; c += kLanes) {
-        const int64_t left = s.channels - c;
+        const Line line = {s.width, s.channels, s.channels - c};
         for (int top = 0; top < K; top += kTogether<K>) {
           F sum[kTogether<K> * K];
-          left >= kLanes
-              ? WeightRows<K, S, D, true>(s, grad + c, input + c, left, top, first, last, sum)
-              : WeightRows<K, S, D, false>(s, grad + c, input + c, left, top, first, last, sum);
+          line.left >= kLanes
+              ? WeightRows<K, S, D, true>(s, line, grad + c, input + c, top, from, to, sum)
+              : WeightRows<K, S, D, false>(s, line, grad + c, input + c, top, from, to, sum);
           for (int k = 0; k < kTogether<K> * K && top * K + k < K * K; ++k) {
-            double* to = total + (top * K + k) * tap_stride + c;
-            Store64(to, Load64(to) + WidenLow(sum[k]));
-            Store64(to + kLanes / 2, Load64(to + kLanes / 2) + WidenHigh(sum[k]));
+            double* low = total + (top * K + k) * tap_stride + c;
+            double* high = low + kLanes / 2;
+            Store64(low, Load64(low) + WidenLow(sum[k]));
+            Store64(high, Load64(high) + WidenHigh(sum[k]));
           }
         }
       }
