@@ -48,6 +48,8 @@ def implementation(op: str, like: Tensor) -> Callable[..., Any]:
     if _forced == "reference":
         return _register.checked(op, getattr(_reference, op))
     if _forced == "triton":
+        if op not in kernels.OPERATIONS:
+            raise RuntimeError(f"{op}: backend 'triton' is forced, but has no kernel for it.")
         if problem := kernels.why_not(like):
             raise RuntimeError(f"{op}: backend 'triton' is forced, but {problem}.")
         return _register.checked(op, kernels.launcher(op))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 LOGIT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LABEL_DTYPES = (torch.int64, torch.int32, torch.int16)
+FLOAT_DTYPES = (*LOGIT_DTYPES, torch.float64)
 
 
 def el2n(logits: Tensor, target: Tensor) -> None:
@@ -42,6 +43,55 @@ def capped_topk(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool
     _length("capped_topk", "label", label, score.shape[0], "score")
     if k < 0:
         raise ValueError(f"capped_topk: k must be >= 0, got {k}.")
+
+
+def depthwise_conv2d(
+    input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+) -> None:
+    _convolution("depthwise_conv2d", input, weight, stride, padding, dilation)
+
+
+def depthwise_conv2d_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    need_input: bool,
+    need_weight: bool,
+) -> None:
+    op = "depthwise_conv2d_backward"
+    size = _convolution(op, input, weight, stride, padding, dilation)
+    _tensor(op, "grad", grad, 4, (input.dtype,), input)
+    if list(grad.shape) != size:
+        raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
+
+
+def _convolution(
+    op: str, input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+) -> list[int]:
+    """The output's size."""
+    _tensor(op, "input", input, 4, FLOAT_DTYPES, input)
+    _tensor(op, "weight", weight, 4, (input.dtype,), input)
+    kernel = weight.shape[2]
+    if kernel < 1 or list(weight.shape) != [input.shape[1], 1, kernel, kernel]:
+        raise ValueError(
+            f"{op}: weight must be [{input.shape[1]}, 1, k, k], got {list(weight.shape)}."
+        )
+    if stride < 1 or dilation < 1 or padding < 0:
+        raise ValueError(
+            f"{op}: stride and dilation must be >= 1 and padding >= 0, got {stride}, {dilation} "
+            f"and {padding}."
+        )
+    rest = 2 * padding - dilation * (kernel - 1) - 1
+    height, width = ((size + rest) // stride + 1 for size in input.shape[2:])
+    if min(height, width) < 1:
+        raise ValueError(
+            f"{op}: a kernel of {kernel} with dilation {dilation} is larger than the padded input "
+            f"of {list(input.shape)} (padding {padding})."
+        )
+    return [*input.shape[:2], height, width]
 
 
 def _logits(op: str, logits: Tensor, target: Tensor) -> None:

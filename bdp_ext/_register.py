@@ -1,4 +1,5 @@
-"""Every operation's schema, fallback and fake kernel: the one place where ops are registered.
+"""Every operation's schema, fallback, fake kernel and gradient: the one place where ops are
+registered.
 
 One owner per (op, device). The plain torch reference serves every device; a compiled library that
 is loaded (`_libraries.py`) takes its own device over. Where the CUDA one is not, Triton does, if it
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _checks, _reference, kernels
+from bdp_ext import _autograd, _checks, _reference, kernels
 
 SCHEMAS = {
     "el2n": "(Tensor logits, Tensor target) -> Tensor",
@@ -51,8 +52,8 @@ _library = torch.library.Library("bdp_ext", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema)
     _library.impl(_name, checked(_name, getattr(_reference, _name)), "CompositeExplicitAutograd")
-    # Nothing here has a gradient, whatever its inputs ask for.
-    _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+    if _name not in _autograd.DIFFERENTIABLE:  # no gradient, whatever its inputs ask for
+        _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
 
 
 @torch.library.register_fake("bdp_ext::el2n")
@@ -82,6 +83,7 @@ def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple
 
 @torch.library.register_fake("bdp_ext::depthwise_conv2d")
 def _(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
+    _checks.depthwise_conv2d(input, weight, stride, padding, dilation)
     height, width = (
         (size + 2 * padding - dilation * (weight.shape[2] - 1) - 1) // stride + 1
         for size in input.shape[2:]
@@ -107,11 +109,20 @@ def _(
     return grad_input, weight.new_empty(weight.shape if need_weight else 0)
 
 
+for _name in _autograd.DIFFERENTIABLE:
+    torch.library.register_autograd(
+        f"bdp_ext::{_name}",
+        getattr(_autograd, f"{_name}_gradient"),
+        setup_context=getattr(_autograd, f"save_for_{_name}"),
+        lib=_library,
+    )
+
+
 def give_cuda_to_triton() -> None:
     """Let Triton compute on CUDA devices. `_backend.py` asks for it where the compiled library did
     not load; without triton it does nothing."""
     if torch.version.cuda is not None and kernels.installed():
-        for op in SCHEMAS:
+        for op in kernels.OPERATIONS:
             _library.impl(op, checked(op, partial(_on_triton, op)), "CUDA")
             _triton_owns.add(op)
 

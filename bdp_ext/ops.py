@@ -1,4 +1,5 @@
-"""The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk`.
+"""The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk`; `depthwise_conv2d` and its
+backward pass.
 
 Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
 (compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
@@ -129,3 +130,75 @@ def capped_topk(
         _checks.capped_topk(score, label, cap, k, largest)
         raise
     return mask, taken
+
+
+def depthwise_conv2d(
+    input: Tensor, weight: Tensor, stride: int = 1, padding: int | None = None, dilation: int = 1
+) -> Tensor:
+    """A convolution of each channel with its own kernel, in channels_last. Differentiable, twice
+    and more.
+
+    On the CPU, float32 with a kernel of 3 or 5, stride 1 or 2 and dilation 1 or 2 is computed here;
+    all else is torch's convolution. The weight gradient is summed in float64 in an order that does
+    not depend on the number of threads.
+
+    Args:
+        input: [B, C, H, W], floating point. Another memory format than channels_last costs a copy.
+        weight: [C, 1, k, k], dtype of `input`.
+        stride, dilation: in both directions, >= 1.
+        padding: zeros on each side, >= 0; None: dilation * (k // 2), which keeps H and W at stride
+            1.
+
+    Returns:
+        [B, C, H', W'] in channels_last, where H' = (H + 2 padding - dilation (k - 1) - 1) // stride
+        + 1.
+
+    Raises:
+        ValueError: wrong shape, dtype, device or geometry (names the argument and what it got).
+    """
+    op = "depthwise_conv2d"
+    padding = _same(weight, dilation) if padding is None else padding
+    _checks.depthwise_conv2d(input, weight, stride, padding, dilation)
+    output: Tensor = implementation(op, input)(input, weight, stride, padding, dilation)
+    return output
+
+
+def depthwise_conv2d_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: int = 1,
+    padding: int | None = None,
+    dilation: int = 1,
+    *,
+    need_input: bool = True,
+    need_weight: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `depthwise_conv2d`; its autograd calls this. Differentiable.
+
+    Args:
+        grad: [B, C, H', W'], the gradient of the output.
+        input, weight, stride, padding, dilation: as there.
+        need_input, need_weight: which gradients to compute.
+
+    Returns:
+        The gradients of the input, in channels_last, and of the weight; [0] in place of one that is
+        not needed.
+
+    Raises:
+        ValueError: wrong shape, dtype, device or geometry (names the argument and what it got).
+    """
+    op = "depthwise_conv2d_backward"
+    padding = _same(weight, dilation) if padding is None else padding
+    _checks.depthwise_conv2d_backward(
+        grad, input, weight, stride, padding, dilation, need_input, need_weight
+    )
+    grad_input, grad_weight = implementation(op, input)(
+        grad, input, weight, stride, padding, dilation, need_input, need_weight
+    )
+    return grad_input, grad_weight
+
+
+def _same(weight: Tensor, dilation: int) -> int:
+    """The padding that keeps height and width at stride 1."""
+    return dilation * (weight.shape[-1] // 2)

@@ -55,10 +55,10 @@ int64_t CappedTopk(const float* score,  // [N]
 
 // The gradients of a depthwise convolution, and itself. Images are channels_last.
 struct DepthwiseConv2dShape {
-  int64_t batch;               // B
-  int64_t channels;            // C
-  int64_t height, width;       // H, W, of the input
-  int64_t out_height, out_width;  // H', W'
+  int64_t batch;                              // B
+  int64_t channels;                           // C
+  int64_t height, width;                      // H, W, of the input
+  int64_t out_height, out_width;              // H', W'
   int64_t kernel, stride, padding, dilation;  // in both directions
 };
 

@@ -128,8 +128,16 @@ DepthwiseConv2dShape ShapeOf(const Tensor& input, const Tensor& weight, int64_t 
   const int64_t height = input.size(2), width = input.size(3);
   STD_TORCH_CHECK(kernel >= 1 && height + rest >= 0 && width + rest >= 0,
                   "the kernel is larger than the padded input");
-  return {input.size(0), input.size(1), height, width, (height + rest) / stride + 1,
-          (width + rest) / stride + 1, kernel, stride, padding, dilation};
+  return {input.size(0),
+          input.size(1),
+          height,
+          width,
+          (height + rest) / stride + 1,
+          (width + rest) / stride + 1,
+          kernel,
+          stride,
+          padding,
+          dilation};
 }
 
 bool IsOurs(const DepthwiseConv2dShape& shape, const Tensor& input, const Tensor& weight) {
@@ -187,17 +195,18 @@ std::tuple<Tensor, Tensor> DepthwiseConv2dBackwardCpu(const Tensor& grad_in, con
     using torch::stable::detail::from;
     const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
     const std::array<bool, 3> wanted = {need_input, need_weight, false};
-    std::array<StableIValue, 11> stack = {from(grad_in),
-                                          from(input_in),
-                                          from(weight_in),
-                                          from(std::optional<std::vector<int64_t>>()),
-                                          from(strides),
-                                          from(paddings),
-                                          from(dilations),
-                                          from(false),
-                                          from(std::vector<int64_t>(2, 0)),
-                                          from(shape.channels),
-                                          from(torch::headeronly::HeaderOnlyArrayRef<bool>(wanted))};
+    std::array<StableIValue, 11> stack = {
+        from(grad_in),
+        from(input_in),
+        from(weight_in),
+        from(std::optional<std::vector<int64_t>>()),
+        from(strides),
+        from(paddings),
+        from(dilations),
+        from(false),
+        from(std::vector<int64_t>(2, 0)),
+        from(shape.channels),
+        from(torch::headeronly::HeaderOnlyArrayRef<bool>(wanted))};
     TORCH_ERROR_CODE_CHECK(
         torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
     const Tensor grad_input = torch::stable::detail::to<Tensor>(stack[0]);

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+OPERATIONS = ("el2n", "update_voe_", "voe", "capped_topk")
 OLDEST_CAPABILITY = (7, 0)  # Triton compiles for nothing older than Volta
 
 

@@ -1,4 +1,4 @@
-"""Slow and plain answers to the four operations, from their definitions and in float64.
+"""Slow and plain answers to the operations, from their definitions and in float64.
 
 They share nothing with `bdp_ext._reference`, which is itself under test.
 """
@@ -69,6 +69,22 @@ def capped_topk(
             taken += 1
             mask[i] = True
     return mask, taken
+
+
+def depthwise_conv2d(
+    input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """[B, C, H', W'] float64, tap by tap; differentiable."""
+    padded = torch.nn.functional.pad(input.double(), [padding] * 4)
+    kernel = weight.shape[2]
+    reach = dilation * (kernel - 1)
+    height, width = (size - reach for size in padded.shape[2:])
+    return sum(
+        padded[:, :, i : i + height : stride, j : j + width : stride]
+        * weight.double()[:, :, i // dilation, j // dilation, None]
+        for i in range(0, reach + 1, dilation)
+        for j in range(0, reach + 1, dilation)
+    )
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

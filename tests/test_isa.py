@@ -9,7 +9,7 @@ import pytest
 
 import bdp_ext
 
-OPERATIONS = ["el2n", "voe", "update_voe", "capped_topk"]
+OPERATIONS = ["el2n", "voe", "update_voe", "capped_topk", "depthwise_conv2d"]
 
 
 @pytest.mark.parametrize("isa", ["plain", "avx2"])

@@ -193,7 +193,7 @@ def test_the_exponent_keeps_its_correction(launches: list[Launch]) -> None:
 
 
 def test_owner_of_cuda() -> None:
-    for op in _register.SCHEMAS:
+    for op in kernels.OPERATIONS:
         if _libraries.loaded("cuda"):
             expected = "compiled"
         elif torch.version.cuda is not None and kernels.installed():

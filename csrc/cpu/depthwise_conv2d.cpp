@@ -50,8 +50,8 @@ void DepthwiseConv2d(const DepthwiseConv2dShape& s, const float* input, const fl
   });
 }
 
-// In chunks that depend on the shape alone, so that the sums do not depend on the threads. A chunk's
-// gradient is still in the cache when the second pass reads it.
+// In chunks that depend on the shape alone, so that the sums do not depend on the threads. A
+// chunk's gradient is still in the cache when the second pass reads it.
 void DepthwiseConv2dBackward(const DepthwiseConv2dShape& s, const float* grad, const float* input,
                              const float* weight, float* grad_input, float* grad_weight) {
   const auto input_rows = BDP_PICK(DepthwiseInputRows);

@@ -10,8 +10,8 @@
 // takes it. kInside: no pixel of the strip lies in the padding; elsewhere each one is looked at,
 // a branch for a load, which hides behind the products. kWhole: all lanes are channels.
 
-constexpr int kStrip = 8;      // outputs of the forward pass, 8 products in flight
-constexpr int kGradStrip = 4;  // outputs of the weight gradient: 25 sums, 4 gradients, 1 input
+constexpr int kStrip = 8;          // outputs of the forward pass, 8 products in flight
+constexpr int kGradStrip = 4;      // outputs of the weight gradient: 25 sums, 4 gradients, 1 input
 constexpr int64_t kPartial = 256;  // outputs summed in float32 before they join a sum in float64
 
 // Strips are small and many: a call, or a multiplication for an address, would show.
@@ -54,7 +54,9 @@ BDP_STRIP void AddToOutputs(const Line& line, const float* x, int64_t first, con
 
 // How many inputs a strip of the input gradient has: two strides need twice the registers.
 template <int S, int D>
-constexpr int kInputs = S == 1 ? kStrip : S == D || kLanes == 16 ? kStrip * S : kStrip;
+constexpr int kInputs = S == 1                   ? kStrip
+                        : S == D || kLanes == 16 ? kStrip * S
+                                                 : kStrip;
 // i + padding of a strip's first input, modulo the stride.
 template <int K, int S, int D>
 constexpr int kPhase = K / 2 * D % S;

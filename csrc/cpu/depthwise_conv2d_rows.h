@@ -108,8 +108,8 @@ inline void InputRow(const DepthwiseConv2dShape& s, const Line& line, const Taps
     if (i >= 0 && i + kSize <= s.width && first >= 0 && first + kReach < s.out_width) {
       InputStrip<K, S, D, true, kWhole>(line, taps, row_stride, tap_stride, first, 0, 0, to);
     } else {
-      InputStrip<K, S, D, false, kWhole>(line, taps, row_stride, tap_stride, first, -i,
-                                         s.width - i, to);
+      InputStrip<K, S, D, false, kWhole>(line, taps, row_stride, tap_stride, first, -i, s.width - i,
+                                         to);
     }
   }
 }
@@ -122,8 +122,8 @@ struct InputRows {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t bottom = r % s.height + s.padding;
       Taps taps = {0, K, nullptr, nullptr};
-      while (taps.begin < K && ((bottom - taps.begin * D) % S != 0 ||
-                                bottom - taps.begin * D >= s.out_height * S)) {
+      while (taps.begin < K &&
+             ((bottom - taps.begin * D) % S != 0 || bottom - taps.begin * D >= s.out_height * S)) {
         ++taps.begin;
       }
       while (taps.end > taps.begin && bottom < (taps.end - 1) * D) --taps.end;
@@ -174,8 +174,7 @@ inline void WeightRows(const DepthwiseConv2dShape& s, const Line& line, const fl
     for (int k = 0; k < kTogether<K>; ++k) {
       const int64_t i = r % s.out_height * S + (top + k) * D - s.padding;
       const int64_t row = r / s.out_height * s.height + i;
-      rows[k] =
-          top + k >= K || Outside(i, s.height) ? nullptr : input + row * s.width * s.channels;
+      rows[k] = top + k >= K || Outside(i, s.height) ? nullptr : input + row * s.width * s.channels;
     }
     const float* y = grad + r * s.out_width * s.channels;
     int64_t o = 0, first = -s.padding;

@@ -1,0 +1,53 @@
+"""The depthwise convolution of the DARTS space, by whoever computes it fastest."""
+
+import torch
+from torch import Tensor, nn
+
+from bdp_ext import _libraries, ops
+
+KERNELS, STRIDES, DILATIONS = (3, 5), (1, 2), (1, 2)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d(channels, channels, kernel, ..., groups=channels, bias=False)`: the same
+    parameters, the same state_dict, the same numbers up to rounding.
+
+    `bdp_ext.ops.depthwise_conv2d` computes where it wins, torch everywhere else. Who computes
+    follows from the arguments alone and not from a timing, so that the same seed gives the same
+    search, bit for bit, on any day. The rule is short because the compiled kernels win for every
+    shape they are made for (`bench/bench_depthwise_conv2d.py`): float32 in channels_last on the
+    CPU, a kernel of 3 or 5, stride 1 or 2, dilation 1 or 2.
+
+    Args:
+        channels: of input and output.
+        kernel, stride, padding, dilation: in both directions.
+    """
+
+    def __init__(
+        self, channels: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
+    ) -> None:
+        super().__init__(
+            channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False
+        )
+        self.geometry = (stride, padding, dilation)
+        self.has_kernel = (
+            _libraries.loaded("cpu")
+            and kernel in KERNELS
+            and stride in STRIDES
+            and dilation in DILATIONS
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H', W'], in the memory format of the input."""
+        if self.has_kernel and _is_ours(input, self.weight):
+            return ops.depthwise_conv2d(input, self.weight, *self.geometry)
+        return super().forward(input)
+
+
+def _is_ours(input: Tensor, weight: Tensor) -> bool:
+    return (
+        input.device.type == "cpu"
+        and input.dtype == weight.dtype == torch.float32
+        and input.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+    )
