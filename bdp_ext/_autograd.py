@@ -15,6 +15,7 @@ def save_for_depthwise_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Any) ->
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     ctx.save_for_backward(*tensors)
     ctx.geometry = inputs[len(tensors) : len(tensors) + 3]  # stride, padding, dilation
+    ctx.needed = inputs[len(tensors) + 3 :]  # the backward pass's flags
 
 
 def depthwise_conv2d_gradient(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -38,12 +39,12 @@ def depthwise_conv2d_backward_gradient(
     need_grad, need_input, need_weight = ctx.needs_input_grad[:3]
     parts = []
     to_input = to_weight = None
-    if of_input is not None:
+    if of_input is not None and ctx.needed[0]:
         if need_grad:
             parts.append(convolve(of_input, weight, *ctx.geometry))
         if need_weight:
             to_weight = backward(grad, of_input, weight, *ctx.geometry, False, True)[1]
-    if of_weight is not None:
+    if of_weight is not None and ctx.needed[1]:
         if need_grad:
             parts.append(convolve(input, of_weight, *ctx.geometry))
         if need_input:
