@@ -1,13 +1,26 @@
 """The gradients of the differentiable operations, which are operations themselves, and the
 gradients of those: second-order searches differentiate a search step's gradient.
+
+The backward pass of `node_sum` gets the inputs and their moments and computes again what lies
+between, so nothing of a node is kept but what its convolutions keep anyway.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-DIFFERENTIABLE = ("depthwise_conv2d", "depthwise_conv2d_backward")
+from bdp_ext import _reference
+
+DIFFERENTIABLE = (
+    "depthwise_conv2d",
+    "depthwise_conv2d_backward",
+    "node_sum",
+    "node_sum_backward",
+    "norm_relu",
+    "norm_relu_backward",
+)
 
 
 def save_for_depthwise_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -53,3 +66,94 @@ def depthwise_conv2d_backward_gradient(
 
 
 save_for_depthwise_conv2d_backward = save_for_depthwise_conv2d
+
+
+def save_for_node_sum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    tensors, weight, normed, eps = inputs
+    _, mean, rstd = output
+    ctx.save_for_backward(weight, mean, rstd, *tensors)
+    ctx.mark_non_differentiable(mean, rstd)
+    ctx.normed, ctx.eps = normed, eps
+
+
+def node_sum_gradient(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Any, ...]:
+    weight, mean, rstd, *inputs = ctx.saved_tensors
+    need_inputs, need_weight = ctx.needs_input_grad[:2]
+    found, of_weight = torch.ops.bdp_ext.node_sum_backward(
+        grad, inputs, weight, ctx.normed, mean, rstd, ctx.eps, need_inputs, need_weight
+    )
+    return _at(need_inputs, found), of_weight if need_weight else None, None, None
+
+
+def save_for_node_sum_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad, tensors, weight, ctx.normed, _, _, ctx.eps, ctx.need_inputs, ctx.need_weight = inputs
+    ctx.save_for_backward(grad, weight, *tensors)
+
+
+def node_sum_backward_gradient(
+    ctx: Any, of_inputs: Sequence[Tensor], of_weight: Tensor
+) -> tuple[Any, ...]:
+    def backward(grad: Tensor, weight: Tensor, *inputs: Tensor) -> list[Tensor]:
+        mean, rstd = _reference.moments(inputs, ctx.normed, ctx.eps)
+        found, found_weight = _reference.node_sum_backward(
+            *(grad, inputs, weight, ctx.normed, mean, rstd, ctx.eps),
+            *(ctx.need_inputs, ctx.need_weight),
+        )
+        return [*found, found_weight] if ctx.need_weight else found
+
+    need_grad, need_inputs, need_weight = ctx.needs_input_grad[:3]
+    grads = [*of_inputs, of_weight] if ctx.need_weight else of_inputs
+    needs = [need_grad, need_weight, *need_inputs]
+    grad, weight, *inputs = _differentiate(backward, ctx.saved_tensors, needs, grads)
+    return grad, inputs, weight, None, None, None, None, None, None
+
+
+def save_for_norm_relu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, ctx.eps = inputs
+    _, mean, rstd = output
+    ctx.save_for_backward(x, mean, rstd)
+    ctx.mark_non_differentiable(mean, rstd)
+
+
+def norm_relu_gradient(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Any, ...]:
+    return torch.ops.bdp_ext.norm_relu_backward(grad, *ctx.saved_tensors, ctx.eps), None
+
+
+def save_for_norm_relu_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad, x, _, _, ctx.eps = inputs
+    ctx.save_for_backward(grad, x)
+
+
+def norm_relu_backward_gradient(ctx: Any, of_x: Tensor) -> tuple[Any, ...]:
+    def backward(grad: Tensor, x: Tensor) -> list[Tensor]:
+        mean, rstd = (moment[0] for moment in _reference.moments([x], [True], ctx.eps))
+        return [_reference.norm_relu_backward(grad, x, mean, rstd, ctx.eps)]
+
+    grad, x = _differentiate(backward, ctx.saved_tensors, ctx.needs_input_grad[:2], [of_x])
+    return grad, x, None, None, None
+
+
+def _at(needs: Sequence[bool], found: Sequence[Tensor]) -> list[Tensor | None]:
+    """What was found, at the places where it was needed; None elsewhere."""
+    left = iter(found)
+    return [next(left) if need else None for need in needs]
+
+
+def _differentiate(
+    function: Callable[..., list[Tensor]],
+    arguments: Sequence[Tensor],
+    needs: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradient of `function`, which is plain torch, in those of its arguments that need one;
+    itself differentiable where a graph is asked for."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views: an argument may itself depend on another one, by a way that is not ours to go.
+        variables = [x.view_as(x) if need else x for x, need in zip(arguments, needs, strict=True)]
+        results = function(*variables)
+        wanted = [x for x, need in zip(variables, needs, strict=True) if need]
+        found = torch.autograd.grad(
+            results, wanted, grads, create_graph=create_graph, allow_unused=True
+        )
+    return _at(needs, found)

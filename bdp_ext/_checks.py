@@ -5,6 +5,8 @@ fake kernels call it before they run. Compiled ones check for themselves, which 
 where this costs microseconds, and `ops.py` asks here what was wrong once they refuse.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,35 @@ def depthwise_conv2d_backward(
     _tensor(op, "grad", grad, 4, (input.dtype,), input)
     if list(grad.shape) != size:
         raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
+
+
+def node_sum(inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float) -> None:
+    if not inputs or len(normed) != len(inputs):
+        raise ValueError(
+            "node_sum: there must be at least one input and one flag of normed for each, got "
+            f"{len(inputs)} inputs and {len(normed)} flags."
+        )
+    first = inputs[0]
+    _image("node_sum", "inputs[0]", first)
+    for k, x in enumerate(inputs):
+        _tensor("node_sum", f"inputs[{k}]", x, 4, (first.dtype,), first)
+        if x.shape != first.shape:
+            raise ValueError(
+                f"node_sum: inputs must have the same shape, got {list(first.shape)} and "
+                f"{list(x.shape)} at {k}."
+            )
+    _tensor("node_sum", "weight", weight, 1, (torch.float32, first.dtype), first)
+    _length("node_sum", "weight", weight, len(inputs), "input")
+
+
+def norm_relu(x: Tensor, eps: float) -> None:
+    _image("norm_relu", "x", x)
+
+
+def _image(op: str, name: str, x: Tensor) -> None:
+    _tensor(op, name, x, 4, FLOAT_DTYPES, x)
+    if x.numel() == 0:
+        raise ValueError(f"{op}: {name} must not be empty, got {list(x.shape)}.")
 
 
 def _convolution(

@@ -1,8 +1,11 @@
 """The operations in plain torch: the fallback on any device and the plain form to read first.
 
 Arguments are those of `bdp_ext.ops`, already checked by `_checks.py`. Formulas: `el2n` is BDP's
-Eq. 3 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the caps of Eq. 6.
+Eq. 3 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the caps of Eq. 6;
+`node_sum` is Eq. 1 over all edges of a node, its batch norms included.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -134,3 +137,98 @@ def depthwise_conv2d_backward(
         else input.new_empty(0),
         grad_weight.contiguous() if need_weight else weight.new_empty(0),
     )
+
+
+def moments(inputs: Sequence[Tensor], normed: Sequence[bool], eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of each input's channels, [K, C]; 0 and 1 where it is not
+    normalised, so that every input enters as (x - mean) * rstd."""
+    means, rstds = [], []
+    for x, norm in zip(inputs, normed, strict=True):
+        x = _wide(x)
+        mean = x.new_zeros(x.shape[1])
+        rstd = x.new_ones(x.shape[1])
+        if norm:
+            mean = x.mean((0, 2, 3))
+            rstd = ((x - _spread(mean)).square().mean((0, 2, 3)) + eps).rsqrt()
+        means.append(mean)
+        rstds.append(rstd)
+    return torch.stack(means), torch.stack(rstds)
+
+
+def node_sum(
+    inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `bdp_ext.ops.node_sum`. Also returns what backward needs: mean and rstd, [K, C]."""
+    mean, rstd = moments(inputs, normed, eps)
+    total = torch.zeros_like(mean[0, 0])
+    for k, x in enumerate(inputs):
+        total = total + _spread(weight[k] * rstd[k]) * (_wide(x) - _spread(mean[k]))
+    return _like(total, inputs[0]), mean, rstd
+
+
+def node_sum_backward(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    weight: Tensor,
+    normed: Sequence[bool],
+    mean: Tensor,
+    rstd: Tensor,
+    eps: float,
+    need_inputs: Sequence[bool],
+    need_weight: bool,
+) -> tuple[list[Tensor], Tensor]:
+    """The gradients of `node_sum`, given that of its output: of the inputs that need one, in their
+    order, and of the weight ([0] where it needs none).
+
+    With n pixels, h = (x_k - mean_k) rstd_k and <a> the sum of a over a channel's pixels:
+
+        d weight_k = sum over channels of <g h>
+        d x_k      = weight_k rstd_k (g - <g> / n - h <g h> / n),   weight_k g if not normalised
+
+    `eps` is not read: only the gradient of this gradient needs it.
+    """
+    g = _wide(grad)
+    pixels = g[:, 0].numel()
+    of_inputs, of_weight = [], []
+    for k, x in enumerate(inputs):
+        h = _spread(rstd[k]) * (_wide(x) - _spread(mean[k]))
+        product = (g * h).sum((0, 2, 3))
+        of_weight.append(product.sum())
+        if need_inputs[k]:
+            change = g
+            if normed[k]:
+                change = g - _spread(g.sum((0, 2, 3)) / pixels) - h * _spread(product / pixels)
+            of_inputs.append(_like(_spread(weight[k] * rstd[k]) * change, x))
+    return of_inputs, torch.stack(of_weight) if need_weight else weight.new_empty(0)
+
+
+def norm_relu(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """See `bdp_ext.ops.norm_relu`. Also returns what backward needs: mean and rstd, [C]."""
+    mean, rstd = (moment[0] for moment in moments([x], [True], eps))
+    return _like((_spread(rstd) * (_wide(x) - _spread(mean))).relu(), x), mean, rstd
+
+
+def norm_relu_backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
+    """The gradient of `norm_relu`: that of its batch norm, for the gradients that pass the ReLU.
+    Only the gradient of this gradient needs `eps`."""
+    g = _wide(grad) * (x > _spread(mean))
+    one = mean.new_ones(1)
+    (of_x,), _ = node_sum_backward(
+        g, [x], one, [True], mean[None], rstd[None], eps, need_inputs=[True], need_weight=False
+    )
+    return of_x
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _spread(channels: Tensor) -> Tensor:
+    """[C] -> [C, 1, 1], beside [B, C, H, W]."""
+    return channels[:, None, None]
+
+
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """In the type of x, and channels last."""
+    return value.to(x.dtype).contiguous(memory_format=torch.channels_last)

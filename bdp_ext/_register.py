@@ -32,14 +32,28 @@ SCHEMAS = {
         "(Tensor grad, Tensor input, Tensor weight, int stride, int padding, int dilation, "
         "bool need_input, bool need_weight) -> (Tensor, Tensor)"
     ),
+    "node_sum": (
+        "(Tensor[] inputs, Tensor weight, bool[] normed, float eps) -> (Tensor, Tensor, Tensor)"
+    ),
+    "node_sum_backward": (
+        "(Tensor grad, Tensor[] inputs, Tensor weight, bool[] normed, Tensor mean, Tensor rstd, "
+        "float eps, bool[] need_inputs, bool need_weight) -> (Tensor[], Tensor)"
+    ),
+    "norm_relu": "(Tensor x, float eps) -> (Tensor, Tensor, Tensor)",
+    "norm_relu_backward": (
+        "(Tensor grad, Tensor x, Tensor mean, Tensor rstd, float eps) -> Tensor"
+    ),
 }
 
 _triton_owns: set[str] = set()  # on CUDA devices
 
 
 def checked(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A Python implementation of `op`, with the check of its arguments before it."""
-    check = getattr(_checks, op)
+    """A Python implementation of `op`, with the check of its arguments before it. Backward passes
+    get what the forward pass has checked."""
+    check = getattr(_checks, op, None)
+    if check is None:
+        return function
 
     def run(*arguments: Any) -> Any:
         check(*arguments)
@@ -107,6 +121,45 @@ def _(
     if need_input:
         grad_input = grad_input.contiguous(memory_format=torch.channels_last)
     return grad_input, weight.new_empty(weight.shape if need_weight else 0)
+
+
+@torch.library.register_fake("bdp_ext::node_sum")
+def _(
+    inputs: list[Tensor], weight: Tensor, normed: list[bool], eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean = weight.new_empty(len(inputs), inputs[0].shape[1])
+    return _channels_last(inputs[0]), mean, torch.empty_like(mean)
+
+
+@torch.library.register_fake("bdp_ext::node_sum_backward")
+def _(
+    grad: Tensor,
+    inputs: list[Tensor],
+    weight: Tensor,
+    normed: list[bool],
+    mean: Tensor,
+    rstd: Tensor,
+    eps: float,
+    need_inputs: list[bool],
+    need_weight: bool,
+) -> tuple[list[Tensor], Tensor]:
+    of_inputs = [_channels_last(x) for x, need in zip(inputs, need_inputs, strict=True) if need]
+    return of_inputs, weight.new_empty(len(inputs) if need_weight else 0)
+
+
+@torch.library.register_fake("bdp_ext::norm_relu")
+def _(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    mean = x.new_empty(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+    return _channels_last(x), mean, torch.empty_like(mean)
+
+
+@torch.library.register_fake("bdp_ext::norm_relu_backward")
+def _(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
+    return _channels_last(x)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 for _name in _autograd.DIFFERENTIABLE:

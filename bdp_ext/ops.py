@@ -1,5 +1,5 @@
-"""The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk`; `depthwise_conv2d` and its
-backward pass.
+"""The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk` for pruning;
+`depthwise_conv2d`, `node_sum`, `norm_relu` for supernets.
 
 Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
 (compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
@@ -7,9 +7,13 @@ forces one. Every implementation refuses bad arguments before it writes anything
 read-only unless the name ends in `_`. Nothing here needs the rest of the package.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from bdp_ext import _checks
+from bdp_ext import _checks, _reference
 from bdp_ext._backend import implementation
 
 
@@ -197,6 +201,72 @@ def depthwise_conv2d_backward(
         grad, input, weight, stride, padding, dilation, need_input, need_weight
     )
     return grad_input, grad_weight
+
+
+def node_sum(
+    inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float = 1e-5
+) -> Tensor:
+    """A node of a supernet: the weighted sum of what its edges' candidates give, each batch norm
+    (without affine, with the batch's statistics) taken on the way.
+
+        y = sum_k weight[k] * (batch_norm(inputs[k]) if normed[k] else inputs[k])
+
+    One pass over the inputs for their moments, one that writes y; backward likewise, with one
+    gradient for the whole node. Of a node only the inputs, their means and their deviations are
+    kept: no normalised value is. Differentiable in `inputs` and `weight`, any number of times
+    (from the second on in plain torch); what needs no gradient costs nothing.
+
+    Args:
+        inputs: K tensors [B, C, H, W] of one shape and dtype; channels last is read as it lies,
+            anything else is copied. float32 is fast; other dtypes are computed in plain torch, the
+            shorter ones in float32.
+        weight: [K] float32, or the inputs' dtype: softmax(alpha), say.
+        normed: K flags.
+        eps: added to the variance.
+
+    Returns:
+        [B, C, H, W] of the inputs' dtype, channels last.
+
+    Raises:
+        ValueError: wrong shape, dtype, device or number (names the argument and what it got).
+
+    Source: DARTS (arXiv 1806.09055), Eq. 2, summed over a node's edges; batch norm is Ioffe and
+    Szegedy 2015 (arXiv 1502.03167), Algorithm 1, with gamma = 1 and beta = 0.
+    """
+    inputs, normed = list(inputs), list(normed)
+    _checks.node_sum(inputs, weight, normed, eps)
+    run = _implementation("node_sum", inputs[0])
+    y: Tensor = run(inputs, weight, normed, eps)[0]
+    return y
+
+
+def norm_relu(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """relu(batch_norm(x)) without affine, with the batch's statistics: what stands between the two
+    halves of a separable convolution.
+
+    Backward keeps x, its mean and its deviation, and computes again which values passed the ReLU.
+    Differentiable any number of times.
+
+    Args:
+        x: [B, C, H, W]; dtypes and layout as for `node_sum`.
+        eps: added to the variance.
+
+    Returns:
+        [B, C, H, W] of the dtype of x, channels last.
+
+    Raises:
+        ValueError: wrong shape or dtype (names the argument and what it got).
+    """
+    _checks.norm_relu(x, eps)
+    y: Tensor = _implementation("norm_relu", x)(x, eps)[0]
+    return y
+
+
+def _implementation(op: str, like: Tensor) -> Callable[..., Any]:
+    """The kernels compute in float32; other types are plain torch's."""
+    if like.dtype == torch.float32:
+        return implementation(op, like)
+    return getattr(_reference, op)  # type: ignore[no-any-return]
 
 
 def _same(weight: Tensor, dilation: int) -> int:

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace bdp_ext {
 
@@ -77,5 +78,31 @@ void DepthwiseConv2dBackward(const DepthwiseConv2dShape& shape,
                              const float* weight,  // [C, kernel, kernel]
                              float* grad_input,    // [B, H, W, C], out
                              float* grad_weight);  // [C, kernel, kernel], out
+
+// What a node adds up: K tensors of n pixels with C channels each, pixel after pixel.
+struct NodeInputs {
+  const float* const* input;  // K of [n, C]
+  std::vector<bool> normed;   // [K]
+  int64_t number;             // K
+  int64_t pixels;             // n
+  int64_t channels;           // C
+};
+
+// With `relu` behind the sum: norm_relu, for one normed input of weight 1.
+void NodeSum(const NodeInputs& node,
+             const float* weight,  // [K]
+             float eps, bool relu,
+             float* y,      // [n, C], out
+             float* mean,   // [K, C], out
+             float* rstd);  // [K, C], out
+
+void NodeSumBackward(const NodeInputs& node,
+                     const float* weight,  // [K]
+                     const float* mean,    // [K, C]
+                     const float* rstd,    // [K, C]
+                     const float* grad,    // [n, C]
+                     bool relu,
+                     float* const* grad_input,  // K of [n, C], out; null where not wanted
+                     float* grad_weight);       // [K], out; null if not wanted
 
 }  // namespace bdp_ext

@@ -4,9 +4,11 @@ They share nothing with `bdp_ext._reference`, which is itself under test.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import batch_norm
 
 NAN = float("nan")
 INF = float("inf")
@@ -105,3 +107,12 @@ def equal(a: Tensor, b: Tensor) -> bool:
 def same_voe(implementation: str, a: Tensor, b: Tensor) -> bool:
     """Equal bits; the plain torch version sums in an order that depends on the tensor's shape."""
     return relative_error(a, b) <= 1e-6 if implementation == "reference" else equal(a, b)
+
+
+def node_sum(inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool]) -> Tensor:
+    """torch's own batch norm, in float64."""
+    total = torch.zeros_like(inputs[0], dtype=torch.float64)
+    for x, w, norm in zip(inputs, weight.double(), normed, strict=True):
+        wide = x.double()
+        total = total + w * (batch_norm(wide, None, None, training=True) if norm else wide)
+    return total

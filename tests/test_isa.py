@@ -9,7 +9,15 @@ import pytest
 
 import bdp_ext
 
-OPERATIONS = ["el2n", "voe", "update_voe", "capped_topk", "depthwise_conv2d"]
+OPERATIONS = [
+    "el2n",
+    "voe",
+    "update_voe",
+    "capped_topk",
+    "depthwise_conv2d",
+    "node_sum",
+    "norm_relu",
+]
 
 
 @pytest.mark.parametrize("isa", ["plain", "avx2"])

@@ -25,7 +25,7 @@ KINDS = {
     "san": (["-O2", "-DSIMT_ASAN"], SANITIZE, SANITIZE),
     "race": (["-O2"], ["-fsanitize=thread"], []),  # not linked with it: race.cpp stands in
 }
-PROGRAMS = ("el2n", "update_voe", "voe", "capped_topk")
+PROGRAMS = ("el2n", "update_voe", "voe", "capped_topk", "node_sum")
 
 
 def missing() -> str | None:
@@ -163,6 +163,12 @@ MUTANTS = {
         "bins[c] = atomicAdd(next + c, bins[c]);\n      }\n      __syncthreads();",
         "bins[c] = atomicAdd(next + c, bins[c]);\n      }",
         ("capped_topk", "race", "race: thread"),
+    ),
+    "half of a column is added before the other half is there": (
+        "node_sum.cuh",
+        "    __syncthreads();\n    left = half;",
+        "    left = half;",
+        ("node_sum", "race", "race: thread"),
     ),
     "ties go to the higher index": (
         "order.cuh",

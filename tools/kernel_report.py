@@ -28,7 +28,7 @@ import kernel_traffic
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "csrc/cuda"
 CACHE = ROOT / "build/kernel_report"
-FILES = ("el2n", "update_voe", "voe", "capped_topk")
+FILES = ("el2n", "update_voe", "voe", "capped_topk", "node_sum")
 NVCC_ARCHITECTURES = (75, 80, 90, 100, 120)
 
 

@@ -3,14 +3,15 @@
 // memory, so all of it may be captured in a graph. Scratch is the caller's: as many bytes as
 // `<op>_scratch_bytes` says, 16-byte aligned, any content.
 //
-// Instantiated in <op>.cu for T float, Half and BFloat16 (voe: float), and for L int64_t, int32_t
-// and int16_t.
+// Instantiated in <op>.cu for T float, Half and BFloat16 (voe, node_sum: float), and for L int64_t,
+// int32_t and int16_t.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
+#include "node_sum.h"
 #include "types.h"
 
 namespace bdp_ext {
@@ -62,5 +63,28 @@ cudaError_t launch_capped_topk_sorted(const float* score, const L* label, const 
                                       int64_t samples, int64_t classes, int64_t k, bool largest,
                                       bool* mask, int64_t* taken, void* scratch,
                                       cudaStream_t stream);
+
+template <typename T>
+int64_t node_sum_scratch_bytes(int64_t inputs, int64_t pixels, int64_t channels);
+
+// With `relu` behind the sum: norm_relu, for one input of weight 1.
+template <typename T>
+cudaError_t launch_node_sum(const NodeTensors& node,
+                            const T* weight,  // [K]
+                            float eps, bool relu,
+                            T* y,     // [n, C]
+                            T* mean,  // [K, C]
+                            T* rstd,  // [K, C]
+                            void* scratch, cudaStream_t stream);
+
+template <typename T>
+cudaError_t launch_node_sum_backward(const NodeTensors& node,
+                                     const T* weight,  // [K]
+                                     const T* mean,    // [K, C]
+                                     const T* rstd,    // [K, C]
+                                     const T* grad,    // [n, C]
+                                     bool relu,
+                                     T* grad_weight,  // [K], null if not wanted
+                                     void* scratch, cudaStream_t stream);
 
 }  // namespace bdp_ext

@@ -10,8 +10,11 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <initializer_list>
+#include <memory>
 #include <tuple>
+#include <vector>
 
 #include "launch.h"
 
@@ -26,10 +29,11 @@ class OnDevice {
  public:
   explicit OnDevice(std::initializer_list<const Tensor*> tensors)
       : device_((*tensors.begin())->get_device_index()), guard_(device_) {
-    for (const Tensor* tensor : tensors) {
-      STD_TORCH_CHECK(tensor->is_cuda() && tensor->get_device_index() == device_,
-                      "all tensors must be on the same CUDA device");
-    }
+    for (const Tensor* tensor : tensors) Check(*tensor);
+  }
+  void Check(const Tensor& tensor) const {
+    STD_TORCH_CHECK(tensor.is_cuda() && tensor.get_device_index() == device_,
+                    "all tensors must be on the same CUDA device");
   }
   cudaStream_t stream() const {
     void* stream = nullptr;
@@ -182,6 +186,145 @@ std::tuple<Tensor, Tensor> CappedTopkCuda(const Tensor& score_in, const Tensor& 
   return {mask, taken};
 }
 
+// [B, C, H, W] float32, pixel after pixel in memory: as it is, or copied.
+Tensor Pixels(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4 && x.scalar_type() == ScalarType::Float,
+                  "inputs and gradients must be float32 with four dimensions");
+  return torch::stable::contiguous(x, torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
+// A node's tensors, their addresses, and what is checked of them.
+class Node {
+ public:
+  Node(const OnDevice& device, const std::vector<Tensor>& inputs, const std::vector<bool>& normed)
+      : stream_(device.stream()), normed_(new bool[inputs.size()]), grad_input_(inputs.size()) {
+    STD_TORCH_CHECK(!inputs.empty() && normed.size() == inputs.size(),
+                    "normed must have one entry per input, and there must be one");
+    const auto shape = inputs[0].sizes();
+    STD_TORCH_CHECK(inputs[0].dim() == 4 && inputs[0].numel() > 0, "inputs must not be empty");
+    for (const Tensor& input : inputs) {
+      device.Check(input);
+      tensors_.push_back(Pixels(input));
+      STD_TORCH_CHECK(std::equal(shape.begin(), shape.end(), input.sizes().begin()),
+                      "inputs must have the same shape");
+      input_.push_back(Data<float>(tensors_.back()));
+    }
+    std::copy(normed.begin(), normed.end(), normed_.get());
+    view_ = {input_.data(), nullptr, normed_.get(), static_cast<int64_t>(inputs.size()), 0,
+             shape[1]};
+    view_.pixels = inputs[0].numel() / view_.channels;
+  }
+  Node(const Node&) = delete;
+
+  int64_t number() const { return view_.number; }
+  int64_t channels() const { return view_.channels; }
+  Tensor EmptyLike(int64_t k) const { return torch::stable::empty_like(tensors_[k]); }
+
+  // The gradients of the inputs that need one.
+  std::vector<Tensor> Gradients(const std::vector<bool>& need) {
+    STD_TORCH_CHECK(need.size() == tensors_.size(), "need_inputs must have one entry per input");
+    std::vector<Tensor> found;
+    for (size_t k = 0; k < need.size(); ++k) {
+      if (!need[k]) continue;
+      found.push_back(EmptyLike(static_cast<int64_t>(k)));
+      grad_input_[k] = Out<float>(found.back());
+    }
+    view_.grad_input = grad_input_.data();
+    return found;
+  }
+
+  void Forward(const Tensor& weight, double eps, bool relu, const Tensor& y, const Tensor& mean,
+               const Tensor& rstd) const {
+    CheckWeight(weight);
+    const Tensor scratch = MakeScratch(weight);
+    STD_CUDA_CHECK(launch_node_sum(view_, Data<float>(weight), static_cast<float>(eps), relu,
+                                   Out<float>(y), Out<float>(mean), Out<float>(rstd),
+                                   scratch.mutable_data_ptr(), stream_));
+  }
+
+  void Backward(const Tensor& weight, const Tensor& mean, const Tensor& rstd, const Tensor& grad_in,
+                bool relu, float* grad_weight) const {
+    CheckWeight(weight);
+    const Tensor grad = Pixels(grad_in);
+    STD_TORCH_CHECK(grad.numel() == tensors_[0].numel(), "grad must have the inputs' shape");
+    for (const Tensor* moment : {&mean, &rstd}) {
+      STD_TORCH_CHECK(moment->scalar_type() == ScalarType::Float && moment->is_contiguous() &&
+                          moment->numel() == view_.number * view_.channels,
+                      "mean and rstd must be float32, contiguous, one entry per input's channel");
+    }
+    const Tensor scratch = MakeScratch(weight);
+    STD_CUDA_CHECK(launch_node_sum_backward(view_, Data<float>(weight), Data<float>(mean),
+                                            Data<float>(rstd), Data<float>(grad), relu, grad_weight,
+                                            scratch.mutable_data_ptr(), stream_));
+  }
+
+ private:
+  void CheckWeight(const Tensor& weight) const {
+    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float && weight.is_contiguous() &&
+                        weight.numel() == view_.number,
+                    "weight must be float32, one entry per input");
+  }
+  Tensor MakeScratch(const Tensor& like) const {
+    return Scratch(like, node_sum_scratch_bytes<float>(view_.number, view_.pixels, view_.channels));
+  }
+
+  const cudaStream_t stream_;
+  const std::unique_ptr<bool[]> normed_;
+  std::vector<Tensor> tensors_;
+  std::vector<const float*> input_;
+  std::vector<float*> grad_input_;
+  NodeTensors view_;
+};
+
+std::tuple<Tensor, Tensor, Tensor> NodeSumCuda(std::vector<Tensor> inputs, const Tensor& weight,
+                                               std::vector<bool> normed, double eps) {
+  const OnDevice device({&weight});
+  const Node node(device, inputs, normed);
+  const Tensor y = node.EmptyLike(0);
+  const Tensor mean = torch::stable::new_empty(weight, {node.number(), node.channels()});
+  const Tensor rstd = torch::stable::empty_like(mean);
+  node.Forward(Contiguous(weight), eps, /*relu=*/false, y, mean, rstd);
+  return {y, mean, rstd};
+}
+
+std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardCuda(
+    const Tensor& grad, std::vector<Tensor> inputs, const Tensor& weight, std::vector<bool> normed,
+    const Tensor& mean, const Tensor& rstd, double /*eps*/, std::vector<bool> need_inputs,
+    bool need_weight) {
+  const OnDevice device({&grad, &weight, &mean, &rstd});
+  Node node(device, inputs, normed);
+  std::vector<Tensor> of_inputs = node.Gradients(need_inputs);
+  const Tensor of_weight = torch::stable::new_empty(weight, {need_weight ? node.number() : 0});
+  node.Backward(Contiguous(weight), mean, rstd, grad, /*relu=*/false,
+                need_weight ? Out<float>(of_weight) : nullptr);
+  return {of_inputs, of_weight};
+}
+
+// norm_relu's one weight. A kernel fills it: nothing is copied from the host.
+Tensor One(const Tensor& like) {
+  Tensor one = torch::stable::new_empty(like, {1});
+  return torch::stable::fill_(one, 1.0);
+}
+
+std::tuple<Tensor, Tensor, Tensor> NormReluCuda(const Tensor& x, double eps) {
+  const OnDevice device({&x});
+  const Node node(device, {x}, {true});
+  const Tensor y = node.EmptyLike(0);
+  const Tensor mean = torch::stable::new_empty(x, {node.channels()});
+  const Tensor rstd = torch::stable::empty_like(mean);
+  node.Forward(One(x), eps, /*relu=*/true, y, mean, rstd);
+  return {y, mean, rstd};
+}
+
+Tensor NormReluBackwardCuda(const Tensor& grad, const Tensor& x, const Tensor& mean,
+                            const Tensor& rstd, double /*eps*/) {
+  const OnDevice device({&grad, &x, &mean, &rstd});
+  Node node(device, {x}, {true});
+  std::vector<Tensor> of_x = node.Gradients({true});
+  node.Backward(One(x), mean, rstd, grad, /*relu=*/true, nullptr);
+  return of_x[0];
+}
+
 }  // namespace
 }  // namespace bdp_ext
 
@@ -190,6 +333,10 @@ STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CUDA, m) {
   m.impl("update_voe_", TORCH_BOX(&bdp_ext::UpdateVoeCuda));
   m.impl("voe", TORCH_BOX(&bdp_ext::VoeCuda));
   m.impl("capped_topk", TORCH_BOX(&bdp_ext::CappedTopkCuda<false>));
+  m.impl("node_sum", TORCH_BOX(&bdp_ext::NodeSumCuda));
+  m.impl("node_sum_backward", TORCH_BOX(&bdp_ext::NodeSumBackwardCuda));
+  m.impl("norm_relu", TORCH_BOX(&bdp_ext::NormReluCuda));
+  m.impl("norm_relu_backward", TORCH_BOX(&bdp_ext::NormReluBackwardCuda));
   // No user has this one: tests/test_cuda_gpu.py defines its schema.
   m.impl("capped_topk_sorted", TORCH_BOX(&bdp_ext::CappedTopkCuda<true>));
 }
