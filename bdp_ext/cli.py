@@ -95,6 +95,18 @@ SHARE = click.FloatRange(0, 1)
 @_option(
     "alpha_start", click.IntRange(0), "Epochs before the first alpha step; p-darts: in each stage."
 )
+@click.option(
+    "--fused/--no-fused",
+    "fused",
+    default=True,
+    help="Compute cells node by node: the same maths, faster; or mixed op by mixed op.",
+)
+@click.option(
+    "--checkpoint-cells",
+    "checkpoint_cells",
+    is_flag=True,
+    help="Save memory: compute cells again in the backward pass.",
+)
 @click.option("--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.pass_context

@@ -40,6 +40,8 @@ class SearchConfig:
         epochs: of the search; of each stage, where a method has several (P-DARTS).
         alpha_start: epochs before the first alpha step, in each stage.
         eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
+        fused: compute the supernet's cells node by node (`spaces/fused.py`), not op by op.
+        checkpoint_cells: compute cells again in the backward pass instead of keeping activations.
         threads: CPU threads; None leaves torch's choice.
         device: "auto" takes a GPU when there is one.
         amp: mixed precision; None: on a GPU only.
@@ -79,6 +81,8 @@ class SearchConfig:
     alpha_weight_decay: float = 1e-3
     alpha_start: int = 0
     eigenvalue_every: int = 0
+    fused: bool = True
+    checkpoint_cells: bool = False
     threads: int | None = None
     device: str = "auto"
     amp: bool | None = None

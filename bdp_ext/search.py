@@ -21,7 +21,7 @@ from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
-from bdp_ext.methods import Epoch, Step, find_method
+from bdp_ext.methods import Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
@@ -82,6 +82,8 @@ class Search:
             past=self._past(self.stage),
         ).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
+        self.supernet.fused = config.fused
+        self.supernet.checkpoint_cells = config.checkpoint_cells
         self.weight_optimizer = torch.optim.SGD(
             self.supernet.weights(),
             config.lr,
@@ -157,8 +159,8 @@ class Search:
             autocast=self.precision.autocast,
             scale=self.precision.scale,
         )
-        # Each level asks autograd for its own gradients alone: the alpha step spares those of the
-        # weights, the weight step those of alpha.
+        # Each level computes its own gradients alone: the alpha step spares those of the weights,
+        # the weight step those of alpha.
         if self.epoch % self.config.epochs >= self.config.alpha_start:
             valid = self._valid_batch = self.valid.next_batch()
             gradients, loss = self.method.architecture_gradients(step, valid)
@@ -166,8 +168,9 @@ class Search:
             self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
 
         weights = self.supernet.weights()
-        loss = self.method.weights_loss(step)
-        gradients = torch.autograd.grad(self.precision.scale(loss.value), weights)
+        with constant(self.supernet.alphas()):
+            loss = self.method.weights_loss(step)
+            gradients = torch.autograd.grad(self.precision.scale(loss.value), weights)
         self.train.observe(step.train, loss)
         self.precision.step(gradients, weights, self.weight_optimizer, self.config.clip)
         self.steps += 1

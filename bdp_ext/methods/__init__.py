@@ -3,7 +3,7 @@
 from bdp_ext._find import find
 from bdp_ext.methods.beta_darts import BetaDarts
 from bdp_ext.methods.darts import Darts, ExactSecondOrderDarts, SecondOrderDarts
-from bdp_ext.methods.method import Batch, Epoch, Loss, Method, Past, Step
+from bdp_ext.methods.method import Batch, Epoch, Loss, Method, Past, Step, constant
 from bdp_ext.methods.p_darts import PDarts
 from bdp_ext.methods.pc_darts import PcDarts
 
@@ -44,5 +44,6 @@ __all__ = [
     "PcDarts",
     "SecondOrderDarts",
     "Step",
+    "constant",
     "find_method",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Parameter
 
-from bdp_ext.methods.method import Batch, Loss, Method, Step
+from bdp_ext.methods.method import Batch, Loss, Method, Step, constant
 
 FINITE_DIFFERENCE = 0.01
 """The perturbation's length, as in the authors' code: epsilon = 0.01 / |v|."""
@@ -34,7 +34,8 @@ class SecondOrderDarts(Method):
 
     def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
         weights, alphas = step.supernet.weights(), step.supernet.alphas()
-        descent = torch.autograd.grad(step.scale(step.classify(step.train).value), weights)
+        with constant(alphas):
+            descent = torch.autograd.grad(step.scale(step.classify(step.train).value), weights)
         # float64: the rounding of a float32 step would be the largest error here.
         one = torch.ones((), dtype=torch.float64, device=descent[0].device)
         with moved(weights, descent, -step.lr / step.scale(one)):
@@ -46,7 +47,7 @@ class SecondOrderDarts(Method):
         epsilon = FINITE_DIFFERENCE / torch.nn.utils.get_total_norm(ahead).clamp(min=1e-12)
         ends = []
         for sign in (1, -1):
-            with moved(weights, ahead, sign * epsilon):
+            with moved(weights, ahead, sign * epsilon), constant(weights):
                 train = step.classify(step.train).value
                 ends.append(torch.autograd.grad(train, alphas))
         curved = [(plus - minus) / (2 * epsilon) for plus, minus in zip(*ends, strict=True)]

@@ -1,11 +1,13 @@
 """What a search method is: a few named steps, each with the plain DARTS answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from bdp_ext.spaces import Space, Supernet
@@ -76,6 +78,19 @@ class Step:
             return Loss(cross_entropy(logits, batch.target), logits)
 
 
+@contextmanager
+def constant(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """Parameters that need no gradient for a while, so that no operation computes one."""
+    changed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
+
+
 class Method:
     """First-order DARTS; other methods override the steps in which they differ.
 
@@ -116,8 +131,9 @@ class Method:
 
     def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
         """The (scaled) gradient for each alpha, and the validation batch's loss."""
-        loss = self.architecture_loss(step, valid)
-        return torch.autograd.grad(step.scale(loss.value), step.supernet.alphas()), loss
+        with constant(step.supernet.weights()):
+            loss = self.architecture_loss(step, valid)
+            return torch.autograd.grad(step.scale(loss.value), step.supernet.alphas()), loss
 
     def weights_loss(self, step: Step) -> Loss:
         """The loss of the training batch."""

@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bdp_ext.errors import UserError
+from bdp_ext.spaces.fused import Nodes, normed
 from bdp_ext.spaces.genotype import Genotype, NodeInput
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import (
     Builder,
     DilatedConv,
     FactorizedReduce,
+    NormedPool,
     ReluConvBn,
+    SeparableConv,
     Zero,
     average_pool,
-    separable_conv,
     skip,
 )
 from bdp_ext.spaces.space import Supernet
@@ -30,17 +32,13 @@ EDGES = tuple((node, source) for node in range(NODES) for source in range(INPUTS
 INCOMING = tuple(INPUTS + node for node in range(NODES))
 
 
-def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
-    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=affine))
-
-
 CANDIDATES: dict[str, Builder] = {
     "none": lambda c, stride, affine: Zero(stride),
-    "max_pool_3x3": lambda c, stride, affine: _pool(nn.MaxPool2d(3, stride, 1), c, affine),
-    "avg_pool_3x3": lambda c, stride, affine: _pool(average_pool(stride), c, affine),
+    "max_pool_3x3": lambda c, stride, affine: NormedPool(nn.MaxPool2d(3, stride, 1), c, affine),
+    "avg_pool_3x3": lambda c, stride, affine: NormedPool(average_pool(stride), c, affine),
     "skip_connect": skip,
-    "sep_conv_3x3": lambda c, stride, affine: separable_conv(c, 3, stride, affine),
-    "sep_conv_5x5": lambda c, stride, affine: separable_conv(c, 5, stride, affine),
+    "sep_conv_3x3": lambda c, stride, affine: SeparableConv(c, 3, stride, affine),
+    "sep_conv_5x5": lambda c, stride, affine: SeparableConv(c, 5, stride, affine),
     "dil_conv_3x3": lambda c, stride, affine: DilatedConv(c, 3, stride, 2, affine),
     "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, 2, affine),
 }
@@ -91,12 +89,21 @@ class Cell(nn.Module):
             )
             for (_, source), names in zip(EDGES, choices, strict=True)
         )
+        self.nodes = Nodes(EDGES, self.edges)
 
     def forward(
-        self, before_last: Tensor, last: Tensor, weights: Tensor, strengths: Tensor | None = None
+        self,
+        before_last: Tensor,
+        last: Tensor,
+        weights: Tensor,
+        strengths: Tensor | None = None,
+        fused: bool = False,
     ) -> Tensor:
         """The outputs of the two cells before, weights [14, candidates], strengths of the edges
         [14] or none -> [B, 4 * channels, H', W']."""
+        if fused:
+            inputs = normed(self.first, before_last), normed(self.second, last)
+            return torch.cat(self.nodes(inputs, self.edges, weights, strengths), 1)
         states = [self.first(before_last), self.second(last)]
         for row, (node, source) in enumerate(EDGES):
             y = self.edges[row](states[source], weights[row])
@@ -179,7 +186,10 @@ class DartsSupernet(Supernet):
         before_last = last = self.stem(images)
         for cell in self.cells:
             kind = 1 if cell.reduction else 0
-            before_last, last = last, cell(before_last, last, weights[kind], strengths[kind])
+            before_last, last = (
+                last,
+                self.through(cell, before_last, last, weights[kind], strengths[kind], self.fused),
+            )
         logits: Tensor = self.classifier(last.mean((2, 3)))
         return logits
 

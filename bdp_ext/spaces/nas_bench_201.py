@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from bdp_ext.spaces.fused import Nodes
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import Builder, ReluConvBn, Zero, average_pool, skip
 from bdp_ext.spaces.space import Supernet
@@ -30,9 +31,15 @@ class Cell(nn.Module):
     def __init__(self, channels: int, part: int = 1) -> None:
         super().__init__()
         self.edges = nn.ModuleList(mixed_op(CANDIDATES, channels, part=part) for _ in EDGES)
+        self.nodes = Nodes(EDGES, self.edges)
 
-    def forward(self, x: Tensor, weights: Tensor, strengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, weights: Tensor, strengths: Tensor | None = None, fused: bool = False
+    ) -> Tensor:
         """x [B, C, H, W], weights [6, 5], strengths of the edges [6] or none -> [B, C, H, W]."""
+        if fused:
+            last: Tensor = self.nodes([x], self.edges, weights, strengths)[-1]
+            return last
         nodes = [x]
         for row, (node, source) in enumerate(EDGES):
             y = self.edges[row](nodes[source], weights[row])
@@ -101,7 +108,10 @@ class NasBench201Supernet(Supernet):
         strengths = None if self.beta is None else normalise_edges(self.beta, INCOMING)
         x = self.stem(images)
         for block in self.stages:
-            x = block(x, weights, strengths) if isinstance(block, Cell) else block(x)
+            if isinstance(block, Cell):
+                x = self.through(block, x, weights, strengths, self.fused)
+            else:
+                x = block(x)
         logits: Tensor = self.classifier(self.last(x).mean((2, 3)))
         return logits
 

@@ -5,13 +5,22 @@ network.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from bdp_ext.spaces.depthwise import DepthwiseConv2d
+
 Builder = Callable[[int, int, bool], nn.Module]
 """(channels, stride, affine) -> a candidate that keeps the channels: [B, C, H, W] -> [B, C, H /
 stride, W / stride]."""
+
+
+def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2d:
+    """With affine and running statistics, or with neither: a supernet is never evaluated by those,
+    its weights and alphas change too fast."""
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=affine)
 
 
 class Zero(nn.Module):
@@ -34,7 +43,7 @@ class ReluConvBn(nn.Sequential):
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, affine=affine),
+            batch_norm(outputs, affine),
         )
 
 
@@ -45,7 +54,7 @@ class FactorizedReduce(nn.Module):
         super().__init__()
         self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+        self.norm = batch_norm(outputs, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
@@ -62,27 +71,36 @@ class DilatedConv(nn.Sequential):
     ) -> None:
         super().__init__(
             nn.ReLU(),
-            nn.Conv2d(
-                channels,
-                channels,
-                kernel,
-                stride,
-                padding=dilation * (kernel // 2),
-                dilation=dilation,
-                groups=channels,
-                bias=False,
-            ),
+            DepthwiseConv2d(channels, kernel, stride, dilation * (kernel // 2), dilation),
             nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
+            batch_norm(channels, affine),
+        )
+
+    @property
+    def eps(self) -> float:
+        """The batch norm's."""
+        return cast(nn.BatchNorm2d, self[3]).eps
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Both convolutions, without the ReLU before and the batch norm behind."""
+        return cast(Tensor, self[2](self[1](x)))
+
+
+class SeparableConv(nn.Sequential):
+    """Two rounds of ReLU, depthwise, pointwise and batch norm; the first one has the stride."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, affine: bool = False) -> None:
+        super().__init__(
+            DilatedConv(channels, kernel, stride, 1, affine),
+            DilatedConv(channels, kernel, 1, 1, affine),
         )
 
 
-def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> nn.Module:
-    """Two rounds of ReLU, depthwise, pointwise and batch norm; the first one has the stride."""
-    return nn.Sequential(
-        DilatedConv(channels, kernel, stride, 1, affine),
-        DilatedConv(channels, kernel, 1, 1, affine),
-    )
+class NormedPool(nn.Sequential):
+    """A 3x3 pool, then batch norm."""
+
+    def __init__(self, pool: nn.Module, channels: int, affine: bool = False) -> None:
+        super().__init__(pool, batch_norm(channels, affine))
 
 
 def skip(channels: int, stride: int, affine: bool) -> nn.Module:

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.utils.checkpoint import checkpoint
 
 
 class Supernet(nn.Module, ABC):
@@ -13,12 +15,28 @@ class Supernet(nn.Module, ABC):
     classes].
 
     Its alphas are registered parameters; everything else is a weight.
+
+    Attributes:
+        fused: compute cells node by node (`fused.py`) and not mixed op by mixed op, where the space
+            can: the same maths in less time.
+        checkpoint_cells: keep no activations inside of cells; backward computes them again.
     """
+
+    fused: bool = False
+    checkpoint_cells: bool = False
 
     @abstractmethod
     def alphas(self) -> list[Parameter]:
         """The architecture parameters: alphas, each [edges, candidates], and after them the edges'
         strengths, each [edges], where the supernet has them."""
+
+    def through(self, cell: nn.Module, *arguments: Any) -> Tensor:
+        """cell(*arguments), computed again in the backward pass if `checkpoint_cells` says so."""
+        if self.checkpoint_cells and torch.is_grad_enabled():
+            y: Tensor = checkpoint(cell, *arguments, use_reentrant=False)
+        else:
+            y = cell(*arguments)
+        return y
 
     def weights(self) -> list[Parameter]:
         """Every parameter that is no alpha."""

@@ -1,0 +1,116 @@
+"""The fused supernet against the readable one: the same loss and gradients."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bdp_ext.methods import METHODS
+from bdp_ext.spaces import SPACES, Supernet
+from bdp_ext.spaces.operations import batch_norm
+
+CASES = [
+    ("nas-bench-201", "darts", {"channels": 8, "cells": 2}),
+    ("nas-bench-201", "pc-darts", {"channels": 16, "cells": 1}),
+    ("darts", "darts", {"channels": 4, "cells": 3}),
+    ("darts", "pc-darts", {"channels": 16, "cells": 3}),
+    ("darts", "p-darts", {"channels": 4, "cells": 3, "past": [[torch.eye(14, 8)] * 2]}),
+]
+
+
+def make(space: str, method: str, options: dict) -> Supernet:
+    torch.manual_seed(0)
+    supernet = METHODS[method].supernet(SPACES[space], classes=5, **options).double()
+    for module in supernet.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # it draws in another order
+    with torch.no_grad():
+        for alpha in supernet.alphas():
+            alpha.copy_(torch.randn_like(alpha))
+    return supernet.to(memory_format=torch.channels_last)
+
+
+def loss_and_gradients(supernet: Supernet, create_graph: bool = False) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64, generator=generator)
+    loss = cross_entropy(supernet(images), torch.tensor([0, 3, 4]))
+    parameters = list(supernet.parameters())
+    gradients = torch.autograd.grad(
+        loss, parameters, create_graph=create_graph, materialize_grads=True
+    )
+    if create_graph:
+        total = sum(gradient.square().sum() for gradient in gradients)
+        gradients = torch.autograd.grad(total, parameters, materialize_grads=True)
+    return [loss.detach(), *gradients]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    largest = max(float(gradient.norm()) for gradient in expected[1:])
+    for one, other in zip(found, expected, strict=True):
+        scale = max(float(other.norm()), 1e-3 * largest)
+        assert float((one - other).norm()) <= 1e-12 * scale
+
+
+@pytest.mark.parametrize(("space", "method", "options"), CASES)
+def test_loss_and_gradients_are_the_readable_ones(space, method, options):
+    supernet = make(space, method, options)
+    expected = loss_and_gradients(supernet)
+    supernet.fused = True
+    assert_same(loss_and_gradients(supernet), expected)
+    supernet.checkpoint_cells = True
+    assert_same(loss_and_gradients(supernet), expected)
+
+
+@pytest.mark.parametrize(("space", "method", "options"), CASES[::2])
+def test_second_derivatives_are_the_readable_ones(space, method, options):
+    supernet = make(space, method, options)
+    expected = loss_and_gradients(supernet, create_graph=True)
+    supernet.fused = True
+    found = loss_and_gradients(supernet, create_graph=True)
+    largest = max(float(gradient.norm()) for gradient in expected[1:])
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).norm()) <= 1e-9 * max(float(other.norm()), 1e-3 * largest)
+
+
+@pytest.mark.parametrize(("space", "method", "options"), CASES)
+def test_compiled_kernels_agree_to_float32(space, method, options):
+    supernet = make(space, method, options)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    expected = supernet(images)
+    supernet.fused = True
+    found = supernet.float()(images.float().contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected.float(), rtol=2e-3, atol=2e-3)
+
+
+def test_unknown_operations_are_computed_as_they_are():
+    class Negative(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -x
+
+    supernet = make("nas-bench-201", "darts", {"channels": 4, "cells": 1})
+    for edge in supernet.stages[0].edges:
+        edge.operations[3] = nn.Sequential(Negative(), batch_norm(4, affine=False))
+    supernet.double()
+    expected = loss_and_gradients(supernet)
+    supernet.fused = True
+    assert_same(loss_and_gradients(supernet), expected)
+
+
+@pytest.mark.parametrize("space", ["nas-bench-201", "darts"])
+def test_nodes_save_memory(space):
+    """Bytes that autograd keeps for the backward pass of one batch."""
+    supernet = make(space, "darts", {"channels": 8, "cells": 3}).float()
+    kept = []
+    for fused, checkpoint in ((False, False), (True, False), (True, True)):
+        supernet.fused, supernet.checkpoint_cells = fused, checkpoint
+        storages = {}
+
+        def note(x: Tensor, storages: dict = storages) -> Tensor:
+            storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            loss = supernet(torch.randn(4, 3, 16, 16)).sum()
+        kept.append(sum(storages.values()))
+        del loss
+    assert kept[0] > 1.3 * kept[1] > 3 * kept[2]
