@@ -99,7 +99,7 @@ SHARE = click.FloatRange(0, 1)
 def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -> None:
     """Search for a cell."""
     from bdp_ext.progress import SearchProgress
-    from bdp_ext.run import Folder, run
+    from bdp_ext.run import folder, run
 
     given = {
         name: value
@@ -108,7 +108,7 @@ def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -
     }
     if "data" in given and Path(given["data"]).is_dir():  # a resumed run may start somewhere else
         given["data"] = str(Path(given["data"]).resolve())
-    saved = Folder(out).saved_config() if resume else None
+    saved = folder(out).saved_config() if resume else None
     config = SearchConfig(**{**vars(saved), **given}) if saved else SearchConfig.of(**given)
     console = Console()
     with SearchProgress(console) as progress:
@@ -203,7 +203,7 @@ def info() -> None:
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
     stopped."""
-    from bdp_ext.run import Interrupted
+    from bdp_ext.run_folder import Interrupted
 
     try:
         bdp.main(prog_name="bdp", standalone_mode=False)

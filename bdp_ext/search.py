@@ -9,8 +9,6 @@ while not search.done:
 print(record["architecture"])
 """
 
-import time
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +23,13 @@ from bdp_ext.methods import METHODS, Step
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import SPACES
+from bdp_ext.stopwatch import Stopwatch
 
 LEVELS = ("train", "valid")
 
 
 class Search:
-    """One search and all of its state.
+    """One search and all of its state: a `Job`.
 
     Args:
         config: the settings.
@@ -40,6 +39,8 @@ class Search:
         UserError: a setting that cannot be used with this data or on this machine.
     """
 
+    kind = "search"
+
     def __init__(self, config: SearchConfig, data: ImageSet) -> None:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -48,7 +49,7 @@ class Search:
         torch.backends.cudnn.deterministic = True
         self.config = config
         self.device = config.torch_device()
-        self.fingerprint = _fingerprint(data)
+        self.fingerprint = data.fingerprint()
         self.classes = data.classes
         self.method = METHODS[config.method]
         self.space = SPACES[config.space]
@@ -86,8 +87,7 @@ class Search:
         self.steps = 0
         self._unpruned_epoch_steps = self.epoch_steps
         self.history: list[dict[str, Any]] = []
-        self.seconds = {"wall": 0.0, "cpu": 0.0}
-        self._clock = (time.perf_counter(), time.process_time())
+        self.stopwatch = Stopwatch()
 
     def _pruner(self, level: str, labels: torch.Tensor, seed: int) -> LevelPruner:
         return LevelPruner(
@@ -215,12 +215,8 @@ class Search:
     def spent(self) -> dict[str, float]:
         """Seconds so far, resumed runs added up: wall clock, CPU, and the CPU seconds of scoring
         and selecting."""
-        wall, cpu = self._clock
-        self._clock = (time.perf_counter(), time.process_time())
-        self.seconds["wall"] += self._clock[0] - wall
-        self.seconds["cpu"] += self._clock[1] - cpu
         return {
-            **self.seconds,
+            **self.stopwatch.lap(),
             "scoring": sum(level.scoring for level in self.levels.values()),
             "selecting": sum(level.selecting for level in self.levels.values()),
         }
@@ -228,7 +224,6 @@ class Search:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed search needs, in mid-epoch too; loads with
         `weights_only=True`."""
-        self.spent()
         return {
             "fingerprint": self.fingerprint,
             "supernet": self.supernet.state_dict(),
@@ -239,7 +234,7 @@ class Search:
             "levels": {name: level.state_dict() for name, level in self.levels.items()},
             "steps": self.steps,
             "history": self.history,
-            "seconds": self.seconds,
+            "seconds": self.stopwatch.lap(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -257,15 +252,10 @@ class Search:
             level.load_state_dict(state["levels"][name])
         self.steps = state["steps"]
         self.history = state["history"]
-        self.seconds = state["seconds"]
+        self.stopwatch.seconds = state["seconds"]
 
 
 def _seeds(seed: int) -> tuple[int, int]:
     """Different random streams for the two levels."""
     first, second = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(seed))
     return int(first), int(second)
-
-
-def _fingerprint(data: ImageSet) -> int:
-    checksum = zlib.crc32(data.labels.numpy().tobytes())
-    return zlib.crc32(data.images.contiguous().numpy().data, checksum)

@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bdp_ext.data import named
@@ -36,6 +38,11 @@ class ImageSet:
     mean: Colour
     std: Colour
     augmentation: Augmentation
+
+    def fingerprint(self) -> int:
+        """A checksum of images and labels."""
+        checksum = zlib.crc32(self.labels.numpy().tobytes())
+        return zlib.crc32(self.images.contiguous().numpy().data, checksum)
 
 
 def load(
@@ -75,6 +82,16 @@ def load(
     return ImageSet(
         images, source.labels[index], source.classes, mean, std, Augmentation(pad, source.flip)
     )
+
+
+def image_size(name_or_dir: str | os.PathLike[str], root: Path | None = None) -> int:
+    """The shorter side of a data set's first training image, in pixels.
+
+    Raises:
+        UserError: as `load`.
+    """
+    source = _open(os.fspath(name_or_dir), "train", root or named.default_root())
+    return min(source.read(torch.tensor([0]), None).shape[2:])
 
 
 def _open(name: str, split: str, root: Path) -> Source:
