@@ -179,8 +179,9 @@ def _arrows(inputs: list[NodeInput], concat: tuple[int, ...]) -> list[Edge]:
     """One cell; its inputs and its output have the names of the paper's figures."""
     names = ["c_{k-2}", "c_{k-1}", *map(str, range(len(inputs) // 2))]
     arrows = [
-        (names[source], names[INPUTS + number // 2], operation)
-        for number, (operation, source) in enumerate(inputs)
+        (names[source], names[INPUTS + node], operation)
+        for node in range(len(inputs) // 2)
+        for operation, source in sorted(inputs[2 * node : 2 * node + 2], key=lambda edge: edge[1])
     ]
     return [*arrows, *((names[state], "c_{k}", "") for state in concat)]
 
