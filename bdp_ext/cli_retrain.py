@@ -84,7 +84,9 @@ _option = options(
 @_option("seed", int, "Of the weights, the order, the augmentation and what is dropped.")
 @_option("threads", click.IntRange(1), "CPU threads.  [default: torch's choice]")
 @_option("device", str, "auto, cpu, cuda, cuda:1, ...")
-@_option("image_size", click.IntRange(1), "Resize the images to this height and width.")
+@_option(
+    "image_size", click.IntRange(1), "Resize the images to this height and width.  [imagenet: 224]"
+)
 @_option("limit_train", click.IntRange(1), "Train on this many images, chosen at random.")
 @amp_option
 @resume_option

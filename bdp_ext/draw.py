@@ -1,5 +1,5 @@
-"""Pictures of graphs: the nodes in a row, above it an arc for every operation, below it those of what
-is only passed on."""
+"""Pictures of graphs: nodes in a row, above them an arc for each operation, below them one for each
+unlabelled edge."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -112,7 +112,7 @@ def _arc(axes: "Axes", start: float, end: float, height: float, label: str) -> N
 
 
 def _order(edges: Sequence[Edge]) -> list[str]:
-    """The nodes, each after all that it reads; where that leaves a choice, as the edges have them."""
+    """The nodes, each after all that it reads; where that leaves a choice, in the edges' order."""
     left = list(dict.fromkeys(node for edge in edges for node in edge[:2]))
     order: list[str] = []
     while left:

@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from bdp_ext.errors import UserError
 from bdp_ext.files import write_atomically
 from bdp_ext.retrain import Retrain
 from bdp_ext.spaces import SPACES
 
+METADATA = "bdp_ext"
+
 
 def save_network(job: Retrain, path: Path) -> None:
     """Write a retraining's weights, its auxiliary head left out.
 
-    The file's metadata, strings of JSON but for the first two: `space`, `genotype`; `channels`,
-    `cells`, `imagenet`, what `Space.network` needs beside them; `classes`, the names in the order
-    of the logits; `image_size`, `mean`, `std`, what an image has to be brought to.
+    The same retraining gives the same file, byte for byte. `read_metadata` lists what it says.
     """
     tensors = {
         name: tensor.cpu().contiguous()
@@ -31,15 +31,31 @@ def save_network(job: Retrain, path: Path) -> None:
     metadata = {
         "space": config.space,
         "genotype": config.genotype,
-        "channels": json.dumps(config.channels),
-        "cells": json.dumps(config.cells),
-        "imagenet": json.dumps(config.protocol == "imagenet"),
-        "classes": json.dumps(job.classes),
-        "image_size": json.dumps(job.image_size),
-        "mean": json.dumps(job.mean),
-        "std": json.dumps(job.std),
+        "channels": config.channels,
+        "cells": config.cells,
+        "imagenet": config.protocol == "imagenet",
+        "classes": job.classes,
+        "image_size": job.image_size,
+        "mean": job.mean,
+        "std": job.std,
     }
-    write_atomically(path, lambda file: file.write(save(tensors, metadata)))
+    # One entry: safetensors writes several in a random order.
+    entry = {METADATA: json.dumps(metadata)}
+    write_atomically(path, lambda file: file.write(save(tensors, entry)))
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """What a file that `save_network` wrote says about its weights.
+
+    Returns:
+        `space`, `genotype`, `channels`, `cells` and `imagenet`, which `Space.network` takes;
+        `classes`, the names in the order of the logits; `image_size`, and `mean` and `std` of the
+        pixels in 0..1, which images are to be brought to.
+
+    Raises:
+        UserError: no such file, or not such a file.
+    """
+    return _read(path)[0]
 
 
 def load_network(path: Path | str) -> nn.Module:
@@ -52,22 +68,33 @@ def load_network(path: Path | str) -> nn.Module:
     Raises:
         UserError: no such file, or not such a file.
     """
+    metadata, tensors = _read(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network = SPACES[metadata["space"]].network(
             metadata["genotype"],
-            channels=json.loads(metadata["channels"]),
-            cells=json.loads(metadata["cells"]),
-            classes=len(json.loads(metadata["classes"])),
-            imagenet=json.loads(metadata["imagenet"]),
+            channels=metadata["channels"],
+            cells=metadata["cells"],
+            classes=len(metadata["classes"]),
+            imagenet=metadata["imagenet"],
             auxiliary=False,
         )
         network.load_state_dict(tensors)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _foreign(path, error) from error
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA])
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} holds no network of a retraining ({reason[:120]}).") from error
-    return network.eval().to(memory_format=torch.channels_last)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise _foreign(path, error) from error
+
+
+def _foreign(path: Path | str, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path} holds no network of a retraining ({reason[:120]}).")
