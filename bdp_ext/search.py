@@ -51,7 +51,7 @@ class Search:
         self.fingerprint = _fingerprint(data)
         self.classes = data.classes
         self.method = METHODS[config.method]
-        self.space = SPACES[config.space]
+        self.space = SPACES[config.space].for_images(min(data.images.shape[2:]))
         self.supernet = self.method.supernet(
             self.space, channels=config.channels, cells=config.cells, classes=len(data.classes)
         ).to(self.device)

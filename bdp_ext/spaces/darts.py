@@ -153,6 +153,9 @@ class Darts:
     name = "darts"
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
 
+    def for_images(self, size: int) -> "Darts":
+        return self
+
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
         if cells < 3:
             raise UserError(

@@ -37,6 +37,9 @@ class Space(Protocol):
     def defaults(self) -> Mapping[str, Any]:
         """Settings of `SearchConfig` that are usual for this space and differ from others'."""
 
+    def for_images(self, size: int) -> "Space":
+        """The space as it is for images of this height and width: strides may depend on it."""
+
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> Supernet:
         """A freshly initialised supernet (torch's global generator).
 
