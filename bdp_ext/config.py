@@ -33,6 +33,8 @@ class SearchConfig:
 
     Attributes:
         data: a name of `bdp_ext.data.NAMES` or a folder.
+        limit_train, subset: use that many images, or that share of them.
+        stream: leave the images on the disk until a batch needs them.
         channels, cells: width of the first stage, cells a stage.
         train_share: share of the images that trains the weights; the rest updates alpha.
         keep_train, keep_valid: share of a level left at the end; or
@@ -69,6 +71,8 @@ class SearchConfig:
     seed: int = 0
     image_size: int | None = None
     limit_train: int | None = None
+    subset: float | None = None
+    stream: bool = False
     lr: float = 0.025
     lr_min: float = 0.001
     momentum: float = 0.9

@@ -141,7 +141,12 @@ def run(config: SearchConfig, out: Path, *, resume: bool, observer: Observer) ->
     # First everything that can be refused, then the first write.
     state = checkpoint.read(folder.checkpoint) if folder.checkpoint.exists() else None
     data = load(
-        config.data, image_size=config.image_size, limit=config.limit_train, seed=config.seed
+        config.data,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        stream=config.stream,
+        seed=config.seed,
     )
     search = Search(config, data)
     if state is not None:

@@ -10,7 +10,6 @@ print(record["architecture"])
 """
 
 import time
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -48,16 +47,16 @@ class Search:
         torch.backends.cudnn.deterministic = True
         self.config = config
         self.device = config.torch_device()
-        self.fingerprint = _fingerprint(data)
+        self.fingerprint = data.checksum()
         self.classes = data.classes
         self.method = METHODS[config.method]
-        self.space = SPACES[config.space].for_images(min(data.images.shape[2:]))
+        self.space = SPACES[config.space].for_images(data.image_size)
         self.supernet = self.method.supernet(
             self.space, channels=config.channels, cells=config.cells, classes=len(data.classes)
         ).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
 
-        data = replace(data, images=data.images.to(self.device))
+        data = data.to(self.device)
         halves = split_halves(data.labels, config.train_share, config.seed)
         self.levels = {}
         for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):
@@ -264,8 +263,3 @@ def _seeds(seed: int) -> tuple[int, int]:
     """Different random streams for the two levels."""
     first, second = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(seed))
     return int(first), int(second)
-
-
-def _fingerprint(data: ImageSet) -> int:
-    checksum = zlib.crc32(data.labels.numpy().tobytes())
-    return zlib.crc32(data.images.contiguous().numpy().data, checksum)
