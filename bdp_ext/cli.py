@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 import bdp_ext
-from bdp_ext.cli_options import amp_option, given_options, options, out_option, resume_option, rows
+from bdp_ext.cli_options import (
+    amp_option,
+    given_options,
+    options,
+    out_option,
+    resume_option,
+    rows,
+)
 from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
@@ -65,6 +72,8 @@ SHARE = click.FloatRange(0, 1)
 @_option("device", str, "auto, cpu, cuda, cuda:1, ...")
 @_option("image_size", click.IntRange(1), "Resize the images to this height and width.")
 @_option("limit_train", click.IntRange(1), "Use this many images, chosen at random.")
+@_option("subset", click.FloatRange(0, 1), "Use this share of the images, chosen at random.")
+@click.option("--stream", is_flag=True, help="Leave a folder's images on the disk until needed.")
 @_option("lr", float, "Learning rate of the weights, annealed to --lr-min by a cosine.")
 @_option("lr_min", float, "Where that ends.")
 @_option("momentum", float, "Of the weights' SGD.")

@@ -23,6 +23,9 @@ out_option = click.option(
     help="Folder for the run's files.",
 )
 resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+stream_option = click.option(
+    "--stream", is_flag=True, help="Leave a folder's images on the disk until needed."
+)
 amp_option = click.option(
     "--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]"
 )

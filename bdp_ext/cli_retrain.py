@@ -14,6 +14,7 @@ from bdp_ext.cli_options import (
     out_option,
     resume_option,
     rows,
+    stream_option,
 )
 from bdp_ext.errors import UserError
 from bdp_ext.retrain_config import (
@@ -88,6 +89,8 @@ _option = options(
     "image_size", click.IntRange(1), "Resize the images to this height and width.  [imagenet: 224]"
 )
 @_option("limit_train", click.IntRange(1), "Train on this many images, chosen at random.")
+@_option("subset", click.FloatRange(0, 1), "Train on this share of them, chosen at random.")
+@stream_option
 @amp_option
 @resume_option
 @click.pass_context

@@ -52,7 +52,7 @@ class Retrain:
         torch.backends.cudnn.deterministic = True
         self.config = config
         self.device = config.torch_device()
-        self.fingerprint = zlib.crc32(f"{train.fingerprint()} {test.fingerprint()}".encode())
+        self.fingerprint = zlib.crc32(f"{train.checksum()} {test.checksum()}".encode())
         self.classes, self.mean, self.std = train.classes, train.mean, train.std
         self.image_size = _size(train, test)
         self.network = self._network().to(self.device)
@@ -62,13 +62,13 @@ class Retrain:
             average = get_ema_multi_avg_fn(config.ema)
             self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
 
-        self.train = replace(train, images=train.images.to(self.device))
-        self.test = replace(
-            test, images=test.images.to(self.device), mean=train.mean, std=train.std
-        )
+        self.train = train.to(self.device)
+        self.test = replace(test.to(self.device), mean=train.mean, std=train.std)
         self.sampler = LiveSampler(len(train.labels), config.batch_size, config.seed)
         self.epoch_steps = batches_in_pass(len(train.labels), config.batch_size)
         self._augmentation = torch.Generator().manual_seed(config.seed)
+        # Cutout draws from another generator: crops that are read ahead must not depend on it.
+        self._squares = torch.Generator().manual_seed(config.seed)
         self.precision = Precision(
             self.device, self.device.type == "cuda" if config.amp is None else config.amp
         )
@@ -151,9 +151,10 @@ class Retrain:
     def step(self) -> None:
         """One update of the weights on a training batch."""
         config = self.config
-        images, target = read_batch(self.train, self.sampler.next_batch(), self._augmentation)
+        index = self.sampler.next_batch()
+        images, target = read_batch(self.train, index, self._augmentation, self.sampler.coming)
         if config.cutout:
-            images = cutout(images, round(config.cutout * self.image_size), self._augmentation)
+            images = cutout(images, round(config.cutout * self.image_size), self._squares)
         self.network.train()
         with self.precision.autocast:
             output = self.network(images)
@@ -184,8 +185,9 @@ class Retrain:
         network = self.trained.eval()
         top = min(5, len(self.classes))
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for index in torch.arange(len(self.test.labels)).split(self.config.batch_size):
-            images, target = read_batch(self.test, index)
+        batches = torch.arange(len(self.test.labels)).split(self.config.batch_size)
+        for index, coming in zip(batches, [*batches[1:], batches[0][:0]], strict=True):
+            images, target = read_batch(self.test, index, coming=coming)
             with self.precision.autocast:
                 logits = network(images).float()
             found = logits.topk(top).indices == target[:, None]
@@ -225,6 +227,7 @@ class Retrain:
             "precision": self.precision.state_dict(),
             "sampler": self.sampler.state_dict(),
             "augmentation": self._augmentation.get_state(),
+            "cutout": self._squares.get_state(),
             "counts": {"seen": self.seen, "samples": self.samples, "sums": self._sums.cpu()},
             "steps": self.steps,
             "history": self.history,
@@ -244,6 +247,7 @@ class Retrain:
         self.precision.load_state_dict(state["precision"])
         self.sampler.load_state_dict(state["sampler"])
         self._augmentation.set_state(state["augmentation"])
+        self._squares.set_state(state["cutout"])
         self.steps = state["steps"]
         self.history = state["history"]
         self._start_epoch()
@@ -253,25 +257,30 @@ class Retrain:
 
 
 def read_batch(
-    data: ImageSet, index: Tensor, augmentation: torch.Generator | None = None
+    data: ImageSet,
+    index: Tensor,
+    augmentation: torch.Generator | None = None,
+    coming: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Images and labels, where the set's images are.
+    """Images and labels, where the set gives its images.
 
     Args:
         index: [B] int64, CPU.
         augmentation: of random crops and flips; None: the images as they are.
+        coming: the index of the next batch, which may be read ahead.
 
     Returns:
         [B, 3, H, W] float32, normalised, channels_last; [B] int64.
     """
-    images = data.images[index.to(data.images.device)]
-    if augmentation is not None:
-        images = data.augmentation(images, augmentation)
+    images = data.read(index, augmentation)
+    if coming is not None and coming.numel():
+        data.expect(coming, augmentation)
     return normalize(images, data.mean, data.std), data.labels[index].to(images.device)
 
 
 def _size(train: ImageSet, test: ImageSet) -> int:
-    sizes = {data.images.shape[2:] for data in (train, test)}
+    first = torch.tensor([0])
+    sizes = {tuple(data.read(first, None).shape[2:]) for data in (train, test)}
     height, width = next(iter(sizes))
     if len(sizes) > 1 or height != width:
         found = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))

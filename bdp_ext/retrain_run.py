@@ -42,9 +42,14 @@ def retrain(
     # First everything that can be refused, then the first write.
     state = files.saved_state(resume)
     train = load(
-        config.data, image_size=config.image_size, limit=config.limit_train, seed=config.seed
+        config.data,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        stream=config.stream,
+        seed=config.seed,
     )
-    test = load(config.data, split="test", image_size=config.image_size)
+    test = load(config.data, split="test", image_size=config.image_size, stream=config.stream)
     job = Retrain(config, train, test)
     files.complete(job, state, observer, _write_events)
     save_network(job, out / WEIGHTS)

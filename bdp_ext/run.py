@@ -61,7 +61,12 @@ def run(
     # First everything that can be refused, then the first write.
     state = files.saved_state(resume)
     data = load(
-        config.data, image_size=config.image_size, limit=config.limit_train, seed=config.seed
+        config.data,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        stream=config.stream,
+        seed=config.seed,
     )
     search = Search(config, data)
     files.complete(search, state, observer, _write_events)

@@ -49,16 +49,16 @@ class Search:
         torch.backends.cudnn.deterministic = True
         self.config = config
         self.device = config.torch_device()
-        self.fingerprint = data.fingerprint()
+        self.fingerprint = data.checksum()
         self.classes = data.classes
         self.method = METHODS[config.method]
-        self.space = SPACES[config.space]
+        self.space = SPACES[config.space].for_images(data.image_size)
         self.supernet = self.method.supernet(
             self.space, channels=config.channels, cells=config.cells, classes=len(data.classes)
         ).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
 
-        data = replace(data, images=data.images.to(self.device))
+        data = data.to(self.device)
         halves = split_halves(data.labels, config.train_share, config.seed)
         self.levels = {}
         for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):

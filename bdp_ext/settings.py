@@ -17,6 +17,8 @@ class Settings:
 
     Attributes:
         data: a name of `bdp_ext.data.NAMES` or a folder.
+        limit_train, subset: train on that many images, or on that share of them.
+        stream: leave the images on the disk until a batch needs them.
         threads: CPU threads; None leaves torch's choice.
         device: "auto" takes a GPU when there is one.
         amp: mixed precision; None: on a GPU only.
@@ -27,6 +29,8 @@ class Settings:
     seed: int = 0
     image_size: int | None = None
     limit_train: int | None = None
+    subset: float | None = None
+    stream: bool = False
     threads: int | None = None
     device: str = "auto"
     amp: bool | None = None

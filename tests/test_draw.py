@@ -17,7 +17,7 @@ CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|
 GRAPHS = {
     **{name: SPACES["darts"].graph(str(genotype)) for name, genotype in PUBLISHED.items()},
     "cell": SPACES["nas-bench-201"].graph(CELL),
-    "chain": {"layers": [(str(i), str(i + 1), f"k{i}") for i in range(21)]},
+    "chain": SPACES["mobilenet"].graph("+".join(["k3e3|k7e6|skip|k5e3"] * 5 + ["k3e6"])),
     "twice": {"cell": [("a", "b", "one"), ("a", "b", "two"), ("a", "b", "")]},
 }
 

@@ -28,12 +28,16 @@ from bdp_ext.weights import load_network, read_metadata
 DARTS_V2 = str(PUBLISHED["DARTS_V2"])
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|none~2|"
 ALL_NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+LAYERS = "k3e3|skip+k5e6|k3e3+k7e3|skip+k3e6|k3e3+k5e3|k7e6+k3e3"
 SMALL = {"data": "digits", "epochs": 2, "channels": 4, "batch_size": 32, "limit_train": 200}
 CONFIGS = {
     "darts": RetrainConfig.of(
         space="darts", genotype=DARTS_V2, cells=3, auxiliary=0.0, drop_path=0.5, **SMALL
     ),
     "nas-bench-201": RetrainConfig.of(space="nas-bench-201", genotype=CELL, cells=1, **SMALL),
+    "mobilenet": RetrainConfig.of(
+        space="mobilenet", genotype=LAYERS, cells=2, drop_path=0.5, **SMALL | {"channels": 16}
+    ),
     # Everything that only the ImageNet protocols ask for, at once.
     "imagenet's": RetrainConfig.of(
         **{**SMALL, "epochs": 3},
@@ -148,12 +152,14 @@ def bdp(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, data_folder):
+@pytest.mark.parametrize("stream", ["", "--stream --image-size 32"])
+def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, data_folder, stream):
     images = tmp_path / "images"
     unpack = [sys.executable, data_folder / "unpack.py", images, "--train", "512", "--test", "200"]
     subprocess.run(unpack, check=True, stdout=subprocess.DEVNULL)
     flags = (
-        f"--genotype PC_DARTS_cifar --data {images} --epochs 2 --channels 4 --cells 3 --threads 1"
+        f"--genotype PC_DARTS_cifar --data {images} --epochs 2 --channels 4 --cells 3 --threads 1 "
+        f"{stream}"
     )
     whole = bdp("retrain", "--out", tmp_path / "whole", *flags.split())
     output, errors = whole.communicate(timeout=300)
@@ -204,9 +210,9 @@ def test_step_is_the_protocols():
         clip=0.01,
     )
     job, twin = Retrain(config, data, data), Retrain(config, data, data)
-    generator = torch.Generator().manual_seed(config.seed)
-    images, target = read_batch(twin.train, twin.sampler.next_batch(), generator)
-    logits, auxiliary = twin.network(cutout(images, 16, generator))
+    crops, squares = (torch.Generator().manual_seed(config.seed) for _ in range(2))
+    images, target = read_batch(twin.train, twin.sampler.next_batch(), crops)
+    logits, auxiliary = twin.network(cutout(images, 16, squares))
     losses = [F.cross_entropy(x, target, label_smoothing=0.1) for x in (logits, auxiliary)]
     (losses[0] + 0.4 * losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(twin.parameters, 0.01)
@@ -254,6 +260,12 @@ def test_protocols_are_the_papers():
     assert of("darts", DARTS_V2, "cifar", *extras) == [0.5, 0.4, 0.2, 5, False]
     assert of("darts", DARTS_V2, "imagenet", *extras) == [0, 0.4, 0, 5, False]
     assert of("nas-bench-201", CELL, "cifar", *extras) == [0, 0, 0, 0, True]
+    extras = ("optimizer", "lr_decay", "lr_decay_epochs", "warmup", "dropout", "ema", "decay_all")
+    assert of("mobilenet", LAYERS, "imagenet", *common) == [500, 32, 4, 1024, 0.064, 1e-4, 0.1]
+    assert of("mobilenet", LAYERS, "imagenet", *extras) == [
+        *("rmsprop", 0.963, 3, 5, 0.2),
+        *(0.9998, False),
+    ]
     assert usual_protocol("darts", 63) == usual_protocol("nas-bench-201", 224) == "cifar"
     assert usual_protocol("darts", 64) == "imagenet"
 

@@ -126,6 +126,9 @@ class Darts:
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
     retraining = DARTS
 
+    def for_images(self, size: int) -> "Darts":
+        return self
+
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
         if cells < 3:
             raise UserError(

@@ -90,6 +90,9 @@ class NasBench201:
     defaults: Mapping[str, Any] = {"cells": 5, "weight_decay": 5e-4}
     retraining = NAS_BENCH_201
 
+    def for_images(self, size: int) -> "NasBench201":
+        return self
+
     def supernet(
         self, *, channels: int, cells: int, classes: int, part: int = 1
     ) -> NasBench201Supernet:

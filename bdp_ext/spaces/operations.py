@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 Builder = Callable[[int, int, bool], nn.Module]
-"""(channels, stride, affine) -> a candidate that keeps the channels: [B, C, H, W] -> [B, C, H /
-stride, W / stride]."""
+"""(channels, stride, affine) -> a candidate: [B, C, H, W] -> [B, C, H / stride, W / stride]. In a
+chain it may change the channels."""
 
 
 class Zero(nn.Module):

@@ -48,6 +48,9 @@ class Space(Protocol):
     def retraining(self) -> Protocols:
         """Settings of `RetrainConfig` for the space's networks, by the name of a protocol."""
 
+    def for_images(self, size: int) -> "Space":
+        """The space as it is for images of this height and width: strides may depend on it."""
+
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> Supernet:
         """A freshly initialised supernet (torch's global generator).
 
