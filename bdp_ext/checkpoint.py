@@ -1,4 +1,4 @@
-"""Checkpoints of a search: written atomically, read with `weights_only=True`, refused when they are
+"""Checkpoints of a job: written atomically, read with `weights_only=True`, refused when they are
 not ours."""
 
 import random
@@ -9,28 +9,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.files import write_atomically
-from bdp_ext.search import Search
-
-FORMAT = "bdp_ext search 1"
+from bdp_ext.job import Job
 
 
-def save(path: Path, search: Search) -> None:
-    """Write the whole state of a search, the random generators of torch, numpy and python
-    included."""
+def save(path: Path, job: Job) -> None:
+    """Write the whole state of a job, the random generators of torch, numpy and python included."""
     state = {
-        "format": FORMAT,
-        "config": asdict(search.config),
-        "search": search.state_dict(),
+        "format": file_format(job.kind),
+        "config": asdict(job.config),
+        job.kind: job.state_dict(),
         "random": _random_state(),
     }
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, kind: str) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU.
+
+    Args:
+        kind: of the job that wrote it.
 
     Raises:
         UserError: truncated, damaged or foreign. The file is left as it is.
@@ -43,25 +42,30 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is damaged or no checkpoint ({reason[:120]}); {advice}."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this version of bdp; {advice}.")
+    if not isinstance(state, dict) or state.get("format") != file_format(kind):
+        raise UserError(f"{path} is not a {kind}'s checkpoint of this version of bdp; {advice}.")
     return state
 
 
-def restore(state: dict[str, Any], search: Search) -> None:
-    """Bring a freshly made search to the state that `read` returned.
+def restore(state: dict[str, Any], job: Job) -> None:
+    """Bring a freshly made job to the state that `read` returned.
 
     Raises:
         UserError: the checkpoint is of other settings or other images.
     """
-    changed = search.config.differences(SearchConfig(**state["config"]))
+    changed = job.config.differences(type(job.config)(**state["config"]))
     if changed:
         raise UserError(
             f"this run was started with other values of {', '.join(changed)}; "
             "leave them out to resume it, or start another --out."
         )
-    search.load_state_dict(state["search"])
+    job.load_state_dict(state[job.kind])
     _set_random_state(state["random"])
+
+
+def file_format(kind: str) -> str:
+    """What a checkpoint of this version says it is."""
+    return f"bdp_ext {kind} 1"
 
 
 def _random_state() -> dict[str, Any]:

@@ -1,28 +1,30 @@
-"""The command line: `bdp search`, `bdp query`, `bdp info`."""
+"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp info`."""
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 import bdp_ext
+from bdp_ext.cli_options import (
+    amp_option,
+    given_options,
+    options,
+    out_option,
+    resume_option,
+    rows,
+)
+from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
 from bdp_ext.pruning import CAPS
 from bdp_ext.pruning.schedule import KINDS
 from bdp_ext.spaces import SPACES
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DEFAULTS = {field.name: field.default for field in fields(SearchConfig)}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,21 +33,11 @@ def bdp() -> None:
     """Differentiable architecture search on a shrinking set of samples (BDP, arXiv 2312.14200)."""
 
 
-def _option(name: str, kind: Any, text: str) -> Callable[[Command], Command]:
-    """An option of `bdp search`.
-
-    `SearchConfig` has the defaults, so that only what was typed counts as given; the help shows
-    them, and the spaces and methods that differ.
-    """
-    default = DEFAULTS[name]
-    if default is not None:
-        usual = [(f"space {kind}", space.defaults) for kind, space in SPACES.items()]
-        usual += [(f"method {kind}", method.defaults) for kind, method in METHODS.items()]
-        others = [f"{kind}: {d[name]}" for kind, d in usual if d.get(name, default) != default]
-        text += f"  [default: {'; '.join([str(default), *others])}]"
-    return click.option("--" + name.replace("_", "-"), name, type=kind, help=text)
-
-
+_option = options(
+    SearchConfig,
+    [(f"space {name}", space.defaults) for name, space in SPACES.items()]
+    + [(f"method {name}", method.defaults) for name, method in METHODS.items()],
+)
 SHARE = click.FloatRange(0, 1)
 
 
@@ -57,12 +49,7 @@ SHARE = click.FloatRange(0, 1)
     str,
     "digits, cifar10, cifar100, imagenet16-120, or a folder with train/<class>/ images.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder for the run's files.",
-)
+@out_option
 @_option("epochs", click.IntRange(1), "Epochs of the search; p-darts: of each of three stages.")
 @_option("channels", click.IntRange(1), "Channels of the first stage.")
 @_option("cells", click.IntRange(1), "Cells a stage; darts: in all.")
@@ -85,6 +72,8 @@ SHARE = click.FloatRange(0, 1)
 @_option("device", str, "auto, cpu, cuda, cuda:1, ...")
 @_option("image_size", click.IntRange(1), "Resize the images to this height and width.")
 @_option("limit_train", click.IntRange(1), "Use this many images, chosen at random.")
+@_option("subset", click.FloatRange(0, 1), "Use this share of the images, chosen at random.")
+@click.option("--stream", is_flag=True, help="Leave a folder's images on the disk until needed.")
 @_option("lr", float, "Learning rate of the weights, annealed to --lr-min by a cosine.")
 @_option("lr_min", float, "Where that ends.")
 @_option("momentum", float, "Of the weights' SGD.")
@@ -107,22 +96,16 @@ SHARE = click.FloatRange(0, 1)
     is_flag=True,
     help="Save memory: compute cells again in the backward pass.",
 )
-@click.option("--amp/--no-amp", "amp", default=None, help="Mixed precision.  [default: on a GPU]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@amp_option
+@resume_option
 @click.pass_context
 def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -> None:
     """Search for a cell."""
     from bdp_ext.progress import SearchProgress
-    from bdp_ext.run import Folder, run
+    from bdp_ext.run import folder, run
 
-    given = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
-    if "data" in given and Path(given["data"]).is_dir():  # a resumed run may start somewhere else
-        given["data"] = str(Path(given["data"]).resolve())
-    saved = Folder(out).saved_config() if resume else None
+    given = given_options(context, options)
+    saved = folder(out).saved_config() if resume else None
     config = SearchConfig(**{**vars(saved), **given}) if saved else SearchConfig.of(**given)
     console = Console()
     with SearchProgress(console) as progress:
@@ -134,20 +117,19 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
     samples, unpruned = result["samples"], result["samples_unpruned"]
     seconds = result["seconds"]
     overhead = (seconds["scoring"] + seconds["selecting"]) / seconds["cpu"]
-    rows = {"cell": result["architecture"]}
+    shown = {"cell": result["architecture"]}
     if result.get("architecture_without_none", result["architecture"]) != result["architecture"]:
-        rows["without none"] = result["architecture_without_none"]
-    rows["cost saved"] = (
+        shown["without none"] = result["architecture_without_none"]
+    shown["cost saved"] = (
         f"{result['cost_saved']:.1%} ({sum(samples.values()):,} samples forwarded instead of "
         f"{sum(unpruned.values()):,})"
     )
-    rows["time"] = (
+    shown["time"] = (
         f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, "
         f"of which scoring and selecting {overhead:.2%}"
     )
-    rows["results"] = str(out / "result.json")
-    for name, value in rows.items():
-        console.print(f"{name:<14}{value}", soft_wrap=True, highlight=False, markup=False)
+    shown["results"] = str(out / "result.json")
+    rows(console, shown)
 
 
 @bdp.command()
@@ -208,6 +190,10 @@ def _found_cells(folder: Path | None) -> dict[str, str]:
     return cells
 
 
+bdp.add_command(retrain)
+bdp.add_command(draw)
+
+
 @bdp.command()
 def info() -> None:
     """What was built and loaded, and why something was not."""
@@ -217,7 +203,7 @@ def info() -> None:
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
     stopped."""
-    from bdp_ext.run import Interrupted
+    from bdp_ext.run_folder import Interrupted
 
     try:
         bdp.main(prog_name="bdp", standalone_mode=False)

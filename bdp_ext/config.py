@@ -4,11 +4,10 @@ checked against."""
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
 from bdp_ext.pruning import CAPS, Schedule
+from bdp_ext.settings import Settings
 from bdp_ext.spaces import find_space
 
 CRITERIA = {
@@ -26,13 +25,12 @@ PRUNE = 0.3
 (Table 4)."""
 
 
-@dataclass(frozen=True)
-class SearchConfig:
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Settings):
     """Settings of one search; the defaults are those of the paper's NAS-Bench-201 runs (`of` knows
     those of the other spaces).
 
     Attributes:
-        data: a name of `bdp_ext.data.NAMES` or a folder.
         channels, cells: width of the first stage, cells a stage.
         train_share: share of the images that trains the weights; the rest updates alpha.
         keep_train, keep_valid: share of a level left at the end; or
@@ -42,9 +40,6 @@ class SearchConfig:
         eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
         fused: compute the supernet's cells node by node (`spaces/fused.py`), not op by op.
         checkpoint_cells: compute cells again in the backward pass instead of keeping activations.
-        threads: CPU threads; None leaves torch's choice.
-        device: "auto" takes a GPU when there is one.
-        amp: mixed precision; None: on a GPU only.
 
     Raises:
         UserError: a value outside its range.
@@ -69,9 +64,6 @@ class SearchConfig:
     criterion: str = "low-high"
     balance: str = "paper"
     min_per_class: int = 1
-    seed: int = 0
-    image_size: int | None = None
-    limit_train: int | None = None
     lr: float = 0.025
     lr_min: float = 0.001
     momentum: float = 0.9
@@ -83,27 +75,16 @@ class SearchConfig:
     eigenvalue_every: int = 0
     fused: bool = True
     checkpoint_cells: bool = False
-    threads: int | None = None
-    device: str = "auto"
-    amp: bool | None = None
 
     def __post_init__(self) -> None:
         find_space(self.space)
         find_method(self.method)
-        for option, choices in (("criterion", CRITERIA), ("balance", CAPS)):
-            value = getattr(self, option)
-            if value not in choices:
-                raise UserError(f"--{option} must be one of {', '.join(choices)}, got {value!r}.")
-        for option in ("epochs", "channels", "cells", "batch_size", "min_per_class"):
-            if getattr(self, option) < 1:
-                raise UserError(
-                    f"--{option.replace('_', '-')} must be at least 1, got {getattr(self, option)}."
-                )
-        for option in ("warmup", "alpha_start", "eigenvalue_every"):
-            if getattr(self, option) < 0:
-                raise UserError(f"--{option.replace('_', '-')} must be at least 0.")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"--threads must be at least 1, got {self.threads}.")
+        for name, choices in (("criterion", CRITERIA), ("balance", CAPS)):
+            self.require_one_of(name, choices)
+        self.require_at_least(
+            1, "epochs", "channels", "cells", "batch_size", "min_per_class", "threads"
+        )
+        self.require_at_least(0, "warmup", "alpha_start", "eigenvalue_every")
         for level in ("train", "valid"):
             if None not in (getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")):
                 raise UserError(f"give --keep-{level} or --prune-{level}, not both.")
@@ -156,26 +137,3 @@ class SearchConfig:
             for epoch in range(1, self.all_epochs + 1)
             if (epoch - 1) % self.epochs + 1 - start < 2
         )
-
-    def torch_device(self) -> torch.device:
-        """The device that `device` names, checked to be there."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--device {self.device} cannot be used: {reason}") from error
-        return device
-
-    def differences(self, other: "SearchConfig") -> list[str]:
-        """The options, as the command line spells them, that make this another search than
-        `other`."""
-        free = {"threads", "device"}  # where it runs, not what it computes
-        names = [name for name in vars(self) if name not in free]
-        return [
-            f"--{name.replace('_', '-')}"
-            for name in names
-            if getattr(self, name) != getattr(other, name)
-        ]

@@ -15,7 +15,7 @@ class Level:
     """Batches of one level's live samples.
 
     Args:
-        data: all images; on the GPU already when the search runs there.
+        data: all images, given on the device of the search.
         samples: [n] int64, which images are this level's.
         pruner: None for a search without pruning.
         seed: of the order and the augmentation.
@@ -68,9 +68,10 @@ class Level:
 
     def next_batch(self) -> Batch:
         index = self.sampler.next_batch()
-        where = self.samples[index]
-        images = self.data.images[where.to(self.data.images.device)]
-        images = self.data.augmentation(images, self._augmentation)
+        images = self.data.read(self.samples[index], self._augmentation)
+        coming = self.sampler.coming
+        if coming.numel():
+            self.data.expect(self.samples[coming], self._augmentation)
         target = self.labels[index].to(images.device)
         return Batch(index, normalize(images, self.data.mean, self.data.std), target)
 

@@ -29,7 +29,7 @@ class Precision:
 
     def step(
         self,
-        gradients: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
         parameters: Sequence[Parameter],
         optimizer: torch.optim.Optimizer,
         clip: float | None = None,
@@ -37,6 +37,7 @@ class Precision:
         """One update of `parameters` down the gradients of a scaled loss.
 
         Args:
+            gradients: None: the parameter stays as it is.
             clip: largest norm of the gradient; None: as it is.
         """
         for parameter, gradient in zip(parameters, gradients, strict=True):

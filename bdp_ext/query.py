@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bdp_ext.errors import UserError
-from bdp_ext.spaces.nas_bench_201 import parse_cell
+from bdp_ext.spaces.nas_bench_201_cell import parse_cell
 
 COLUMNS = (
     "cifar10_valid",

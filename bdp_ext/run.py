@@ -1,25 +1,14 @@
-"""A search with a folder: `config.json`, `checkpoint.pt`, `metrics.jsonl`, TensorBoard events and
-`result.json`."""
+"""A search with a folder, which holds at the end what it found."""
 
-import json
-import platform
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
-import bdp_ext
-from bdp_ext import checkpoint
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically, write_json
+from bdp_ext.files import write_json
+from bdp_ext.run_folder import Folder, Observer, versions
 from bdp_ext.search import Search
 
 HISTORY = (
@@ -45,82 +34,14 @@ PRUNING = (
 )
 
 
-class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and its state is saved."""
+def folder(out: Path) -> Folder[SearchConfig]:
+    """The files of a search in `out`."""
+    return Folder(out, SearchConfig, Search.kind)
 
 
-class Observer(Protocol):
-    """Who watches a run: the command line's progress bars."""
-
-    def started(self, search: Search) -> None: ...
-
-    def stepped(self, search: Search) -> None: ...
-
-    def epoch_ended(self, search: Search, record: dict[str, Any]) -> None: ...
-
-
-class Folder:
-    """The files of one run in `--out`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = path / "config.json"
-        self.checkpoint = path / "checkpoint.pt"
-        self.metrics = path / "metrics.jsonl"
-        self.result = path / "result.json"
-
-    def saved_config(self) -> SearchConfig | None:
-        """The settings this run was started with; None where there is no run.
-
-        Raises:
-            UserError: `config.json` is not ours.
-        """
-        if not self.config.exists():
-            return None
-        try:
-            return SearchConfig(**json.loads(self.config.read_text()))
-        except (ValueError, TypeError, UserError) as error:
-            raise UserError(
-                f"{self.config} holds no settings of a search ({error}); "
-                "move it away to start again."
-            ) from error
-
-    def check(self, resume: bool) -> None:
-        """Refuse to mix two runs, before anything is written.
-
-        Raises:
-            UserError: the folder holds a run that is not to be resumed.
-        """
-        files = [self.config, self.checkpoint, self.metrics, self.result]
-        held = [file.name for file in files if file.exists()]
-        if held and not resume:
-            raise UserError(
-                f"--out {self.path} holds a run already ({', '.join(held)}); "
-                "add --resume to go on with it, or name another folder."
-            )
-
-    def make(self) -> None:
-        """Make the folder.
-
-        Raises:
-            UserError: it cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {self.path} cannot be made: {error.strerror}.") from error
-
-    def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """A line an epoch, all of them: the checkpoint's history is what counts after a crash."""
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        write_atomically(self.metrics, lambda file: file.write(lines.encode()))
-
-    def append_metrics(self, record: dict[str, Any]) -> None:
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-
-def run(config: SearchConfig, out: Path, *, resume: bool, observer: Observer) -> dict[str, Any]:
+def run(
+    config: SearchConfig, out: Path, *, resume: bool, observer: Observer[Search]
+) -> dict[str, Any]:
     """Search, and leave everything in `out`.
 
     Args:
@@ -136,37 +57,21 @@ def run(config: SearchConfig, out: Path, *, resume: bool, observer: Observer) ->
         UserError: bad settings, images or files.
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
-    folder = Folder(out)
-    folder.check(resume)
+    files = folder(out)
     # First everything that can be refused, then the first write.
-    state = checkpoint.read(folder.checkpoint) if folder.checkpoint.exists() else None
+    state = files.saved_state(resume)
     data = load(
-        config.data, image_size=config.image_size, limit=config.limit_train, seed=config.seed
+        config.data,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        stream=config.stream,
+        seed=config.seed,
     )
     search = Search(config, data)
-    if state is not None:
-        checkpoint.restore(state, search)
-    folder.make()
-    write_json(folder.config, asdict(config))
-    folder.write_metrics(search.history)
-
-    observer.started(search)
-    with _events(out, search.epoch) as events, _stop_signals() as stop:
-        while not search.done:
-            search.step()
-            if search.epoch_done:
-                record = search.end_epoch()
-                checkpoint.save(folder.checkpoint, search)
-                folder.append_metrics(record)
-                _write_events(events, record)
-                observer.epoch_ended(search, record)
-            else:
-                observer.stepped(search)
-            if stop and not search.done:
-                checkpoint.save(folder.checkpoint, search)
-                raise Interrupted
+    files.complete(search, state, observer, _write_events)
     result = make_result(search)
-    write_json(folder.result, result)
+    write_json(files.result, result)
     return result
 
 
@@ -188,22 +93,8 @@ def make_result(search: Search) -> dict[str, Any]:
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
         "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],
-        "versions": {
-            "bdp_ext": bdp_ext.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
-
-
-@contextmanager
-def _events(out: Path, epoch: int) -> Iterator[Any]:
-    from torch.utils.tensorboard import SummaryWriter  # slow to import: only for a run
-
-    # Steps from here on are written again: TensorBoard drops what a killed run left of them.
-    with SummaryWriter(str(out), purge_step=epoch + 1) as writer:
-        yield writer
 
 
 def _write_events(events: Any, record: dict[str, Any]) -> None:
@@ -216,23 +107,3 @@ def _write_events(events: Any, record: dict[str, Any]) -> None:
             continue  # strengths of edges
         weights = alpha.softmax(1)
         events.add_image(f"alpha/{number}", weights[None], record["epoch"])
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that a run stops between two steps; the second one stops at
-    once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,8 +9,6 @@ while not search.done:
 print(record["architecture"])
 """
 
-import time
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +23,13 @@ from bdp_ext.methods import Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
+from bdp_ext.stopwatch import Stopwatch
 
 LEVELS = ("train", "valid")
 
 
 class Search:
-    """One search and all of its state.
+    """One search and all of its state: a `Job`.
 
     Args:
         config: the settings.
@@ -40,6 +39,8 @@ class Search:
         UserError: a setting that cannot be used with this data or on this machine.
     """
 
+    kind = "search"
+
     def __init__(self, config: SearchConfig, data: ImageSet) -> None:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -48,13 +49,13 @@ class Search:
         torch.backends.cudnn.deterministic = True
         self.config = config
         self.device = config.torch_device()
-        self.fingerprint = _fingerprint(data)
+        self.fingerprint = data.checksum()
         self.classes = data.classes
         self.method = find_method(config.method)
-        self.space = find_space(config.space)
+        self.space = find_space(config.space).for_images(data.image_size)
         self.history: list[dict[str, Any]] = []
 
-        data = replace(data, images=data.images.to(self.device))
+        data = data.to(self.device)
         halves = split_halves(data.labels, config.train_share, config.seed)
         self.levels = {}
         for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):
@@ -67,8 +68,7 @@ class Search:
         )
         self.steps = 0
         self._unpruned_epoch_steps = self.epoch_steps
-        self.seconds = {"wall": 0.0, "cpu": 0.0}
-        self._clock = (time.perf_counter(), time.process_time())
+        self.stopwatch = Stopwatch()
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -125,6 +125,11 @@ class Search:
         )
 
     @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return self.config.all_epochs
+
+    @property
     def epoch(self) -> int:
         """Epochs that are over."""
         return len(self.history)
@@ -136,7 +141,7 @@ class Search:
 
     @property
     def done(self) -> bool:
-        return self.epoch == self.config.all_epochs
+        return self.epoch == self.epochs
 
     @property
     def epoch_steps(self) -> int:
@@ -154,7 +159,7 @@ class Search:
             self.supernet,
             self.train.next_batch(),
             epoch=self.epoch,
-            epochs=self.config.all_epochs,
+            epochs=self.epochs,
             lr=float(self.schedule.get_last_lr()[0]),
             autocast=self.precision.autocast,
             scale=self.precision.scale,
@@ -257,12 +262,8 @@ class Search:
     def spent(self) -> dict[str, float]:
         """Seconds so far, resumed runs added up: wall clock, CPU, and the CPU seconds of scoring
         and selecting."""
-        wall, cpu = self._clock
-        self._clock = (time.perf_counter(), time.process_time())
-        self.seconds["wall"] += self._clock[0] - wall
-        self.seconds["cpu"] += self._clock[1] - cpu
         return {
-            **self.seconds,
+            **self.stopwatch.lap(),
             "scoring": sum(level.scoring for level in self.levels.values()),
             "selecting": sum(level.selecting for level in self.levels.values()),
         }
@@ -270,7 +271,6 @@ class Search:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed search needs, in mid-epoch too; loads with
         `weights_only=True`."""
-        self.spent()
         return {
             "fingerprint": self.fingerprint,
             "supernet": self.supernet.state_dict(),
@@ -281,7 +281,7 @@ class Search:
             "levels": {name: level.state_dict() for name, level in self.levels.items()},
             "steps": self.steps,
             "history": self.history,
-            "seconds": self.seconds,
+            "seconds": self.stopwatch.lap(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -300,15 +300,10 @@ class Search:
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
         self.steps = state["steps"]
-        self.seconds = state["seconds"]
+        self.stopwatch.seconds = state["seconds"]
 
 
 def _seeds(seed: int) -> tuple[int, int]:
     """Different random streams for the two levels."""
     first, second = torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(seed))
     return int(first), int(second)
-
-
-def _fingerprint(data: ImageSet) -> int:
-    checksum = zlib.crc32(data.labels.numpy().tobytes())
-    return zlib.crc32(data.images.contiguous().numpy().data, checksum)

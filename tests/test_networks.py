@@ -3,63 +3,96 @@
 import csv
 import gzip
 import random
+import re
 
 import pytest
 import torch
 
 from bdp_ext.cost import multiply_adds, parameters
+from bdp_ext.errors import UserError
+from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.darts_network import DartsNetwork, drop_path
-from bdp_ext.spaces.genotype import Genotype
-from bdp_ext.spaces.nas_bench_201 import CANDIDATES, Cell, NasBench201Supernet, parse_cell
+from bdp_ext.spaces.nas_bench_201 import Cell, NasBench201Supernet
+from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, parse_cell
 from bdp_ext.spaces.nas_bench_201_network import NasBench201Network
+from bdp_ext.spaces.published import PUBLISHED
 
-SEP3, SEP5, DIL3, SKIP, MAX, AVERAGE = (
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "skip_connect",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-)
-DARTS_V2 = Genotype(
-    normal=[
-        *[(SEP3, 0), (SEP3, 1)],
-        *[(SEP3, 0), (SEP3, 1)],
-        *[(SEP3, 1), (SKIP, 0)],
-        *[(SKIP, 0), (DIL3, 2)],
-    ],
-    reduce=[
-        *[(MAX, 0), (MAX, 1)],
-        *[(SKIP, 2), (MAX, 1)],
-        *[(MAX, 0), (SKIP, 2)],
-        *[(SKIP, 2), (MAX, 1)],
+CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|skip_connect~2|"
+
+DARTS = SPACES["darts"]
+DARTS_V2 = PUBLISHED["DARTS_V2"]
+
+
+# Millions, as the papers print them: PC-DARTS (arXiv 1907.05737), Tables 1 and 2; P-DARTS (arXiv
+# 1904.12760), Tables 1 and 2.
+@pytest.mark.parametrize(
+    ("name", "cifar", "imagenet"),
+    [
+        ("DARTS_V2", 3.3, 4.7),
+        ("PDARTS", 3.4, 4.9),
+        ("PC_DARTS_cifar", 3.6, 5.3),
+        ("PC_DARTS_image", None, 5.3),
     ],
 )
-PC_DARTS = Genotype(
-    normal=[
-        *[(SEP3, 1), (SKIP, 0)],
-        *[(SEP3, 0), (DIL3, 1)],
-        *[(SEP5, 0), (SEP3, 1)],
-        *[(AVERAGE, 0), (DIL3, 1)],
-    ],
-    reduce=[
-        *[(SEP5, 1), (MAX, 0)],
-        *[(SEP5, 1), (SEP5, 2)],
-        *[(SEP3, 0), (SEP3, 3)],
-        *[(SEP3, 1), (SEP3, 2)],
-    ],
-)
+def test_published_genotypes_have_the_published_sizes(name, cifar, imagenet):
+    def size(auxiliary, **settings):
+        with torch.device("meta"):
+            network = DARTS.network(str(PUBLISHED[name]), auxiliary=auxiliary, **settings)
+        return round(parameters(network) / 1e6, 1)
+
+    small = {"channels": 36, "cells": 20, "classes": 10, "imagenet": False}
+    large = {"channels": 48, "cells": 14, "classes": 1000, "imagenet": True}
+    assert size(True, **small) == size(False, **small)
+    assert cifar in (None, size(False, **small))
+    assert size(True, **large) == imagenet
 
 
 @pytest.mark.parametrize(
-    ("genotype", "cifar", "imagenet"), [(DARTS_V2, 3.3, 4.7), (PC_DARTS, 3.6, 5.3)]
+    ("space", "architecture", "sentence"),
+    [
+        ("darts", "Genotype(normal=[('sep_conv_7x7', 0), ('none', 1)], reduce=[])", "sep_conv_7x7"),
+        ("darts", "Genotype(normal=[('none', 0), ('none', 2)], reduce=[])", "source from 0 to 1"),
+        ("darts", "Genotype(normal=[('none', 0)], reduce=[])", "two inputs for each node"),
+        ("darts", "Genotype(normal=[], reduce=[])", "two inputs for each node"),
+        ("darts", "Genotype(normal=[('none', 0), ('none', 1)], reduce=[])", "normal_concat"),
+        ("darts", "|none~0|", "is no genotype"),
+        ("nas-bench-201", "Genotype(normal=[])", "is no NAS-Bench-201 cell"),
+    ],
 )
-def test_published_genotypes_have_the_published_sizes(genotype, cifar, imagenet):
-    network = DartsNetwork(genotype, auxiliary=True)
-    assert round(parameters(network) / 1e6, 1) == cifar
-    assert parameters(network) == parameters(DartsNetwork(genotype))
-    network = DartsNetwork(genotype, channels=48, cells=14, classes=1000, imagenet=True)
-    assert round(parameters(network) / 1e6, 1) == imagenet
+def test_space_says_what_is_wrong_with_an_architecture(space, architecture, sentence):
+    settings = {"channels": 4, "cells": 3, "classes": 10, "imagenet": False, "auxiliary": False}
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        SPACES[space].network(architecture, **settings)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        SPACES[space].graph(architecture)
+
+
+@pytest.mark.parametrize(
+    ("space", "changed", "sentence"),
+    [
+        ("darts", {"cells": 2}, "give at least 3"),
+        ("nas-bench-201", {"imagenet": True}, "no network for ImageNet"),
+        ("nas-bench-201", {"auxiliary": True}, "no auxiliary head"),
+    ],
+)
+def test_settings_that_a_space_does_not_have(space, changed, sentence):
+    settings = {"channels": 4, "cells": 3, "classes": 10, "imagenet": False, "auxiliary": False}
+    architecture = {"darts": str(DARTS_V2), "nas-bench-201": CELL}[space]
+    with pytest.raises(UserError, match=sentence):
+        SPACES[space].network(architecture, **settings | changed)
+
+
+def test_graphs_of_cells():
+    cell = SPACES["nas-bench-201"].graph(CELL)["cell"]
+    assert cell[:3] == [
+        ("0", "1", "nor_conv_3x3"),
+        ("0", "2", "skip_connect"),
+        ("1", "2", "nor_conv_1x1"),
+    ]
+    graph = DARTS.graph(str(DARTS_V2))
+    assert list(graph) == ["normal", "reduce"]
+    assert graph["normal"][7] == ("0", "3", "dil_conv_3x3")
+    assert graph["normal"][8:] == [(str(node), "c_{k}", "") for node in range(4)]
 
 
 def test_nas_bench_201_cells_cost_what_the_table_says(data_folder):
@@ -109,7 +142,9 @@ def test_auxiliary_head_answers_while_training_only():
     images = torch.randn(2, 3, 32, 32)
     logits, auxiliary = network(images)
     assert logits.shape == auxiliary.shape == (2, 7)
-    assert network.eval()(images)[1] is None
+    assert network.eval()(images).shape == (2, 7)
+    logits, auxiliary = network.train()(torch.randn(2, 3, 48, 48))
+    assert logits.shape == auxiliary.shape == (2, 7)
     imagenet = DartsNetwork(DARTS_V2, channels=4, cells=6, classes=7, imagenet=True, auxiliary=True)
     logits, auxiliary = imagenet(torch.randn(2, 3, 224, 224))
     assert logits.shape == auxiliary.shape == (2, 7)
@@ -125,4 +160,4 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
     network = DartsNetwork(DARTS_V2, channels=4, cells=3)
     images = torch.randn(2, 3, 32, 32)
     network.drop_path = 0.5
-    assert not torch.equal(network(images)[0], network(images)[0])
+    assert not torch.equal(network(images), network(images))

@@ -15,7 +15,8 @@ from bdp_ext import checkpoint
 from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.files import write_atomically
-from bdp_ext.run import HISTORY, PRUNING, Interrupted, run
+from bdp_ext.run import HISTORY, PRUNING, run
+from bdp_ext.run_folder import Interrupted
 
 FLAGS = [
     "--epochs",
@@ -111,7 +112,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
     assert metrics[-1]["alpha"] == [result["alpha"]]
     assert SearchConfig(**json.loads((tmp_path / "config.json").read_text())) == CONFIG
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
-    assert checkpoint.read(tmp_path / "checkpoint.pt")["format"] == checkpoint.FORMAT
+    assert checkpoint.read(tmp_path / "checkpoint.pt", "search")["format"] == "bdp_ext search 1"
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_ctrl_c_saves_in_mid_epoch_and_resumes(tmp_path, never_killed):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "bdp: stopped; the state is saved, go on with --resume.\n"
-    state = checkpoint.read(tmp_path / "checkpoint.pt")
+    state = checkpoint.read(tmp_path / "checkpoint.pt", "search")
     assert state["search"]["steps"] > 0
     process = bdp("search", "--out", str(tmp_path), "--resume")
     process.communicate(timeout=300)
@@ -165,7 +166,7 @@ def test_stop_between_two_steps_is_exact(tmp_path):
     stop = Silent({3: lambda: os.kill(os.getpid(), signal.SIGTERM)})
     with pytest.raises(Interrupted):
         run(CONFIG, tmp_path / "stopped", resume=False, observer=stop)
-    assert checkpoint.read(tmp_path / "stopped/checkpoint.pt")["search"]["steps"] == 3
+    assert checkpoint.read(tmp_path / "stopped/checkpoint.pt", "search")["search"]["steps"] == 3
     resumed = run(CONFIG, tmp_path / "stopped", resume=True, observer=Silent())
     for key in ("architecture", "alpha", "prunings", "samples", "history"):
         assert resumed[key] == whole[key]
@@ -208,7 +209,7 @@ def test_damaged_checkpoint_is_refused_and_left(tmp_path, damage, message):
 def test_foreign_but_whole_checkpoint_is_refused(tmp_path):
     for foreign in ({"epoch": 3}, [1, 2]):
         torch.save(foreign, tmp_path / "checkpoint.pt")
-        with pytest.raises(UserError, match="not a checkpoint of this version"):
+        with pytest.raises(UserError, match="not a search's checkpoint of this version"):
             run(CONFIG, tmp_path, resume=True, observer=Silent())
 
 

@@ -14,7 +14,8 @@ def require(images: int, height: int, width: int) -> None:
     if free is not None and need > SHARE * free:
         raise UserError(
             f"{images:,} images of {width}x{height} take {need / 2**30:.1f} GiB in memory and "
-            f"{free / 2**30:.1f} GiB are free: give a smaller --image-size or a --limit-train."
+            f"{free / 2**30:.1f} GiB are free: give a smaller --image-size, a --subset, or, for a "
+            f"folder of images, --stream."
         )
 
 

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch at once, and the normalisation that follows it."""
+"""Random crop, flip and cutout of a whole batch at once, and the normalisation in between."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,30 @@ class Augmentation:
         padded = F.pad(images, (self.pad,) * 4).flatten(2)
         index = pixel.view(batch, 1, height * width).expand(batch, channels, height * width)
         return padded.gather(2, index).view(images.shape)
+
+
+def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Zero a square in each image, around a random pixel; what lies outside the image is lost.
+
+    Args:
+        images: [B, C, H, W] floating point, normalised: zero is the mean colour. Any device.
+        side: of the square, in pixels.
+        generator: on the CPU, so that every device sees the same numbers.
+
+    Returns:
+        [B, C, H, W], same dtype and device.
+
+    Source: Cutout (arXiv 1708.04552), Sec. 3.2.
+    """
+    batch, _, height, width = images.shape
+    inside = []
+    for length in (height, width):
+        first = torch.randint(length, (batch, 1), generator=generator) - side // 2
+        place = torch.arange(length)
+        inside.append((first <= place) & (place < first + side))
+    rows, columns = inside  # [B, H], [B, W]
+    blank = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
+    return images.masked_fill(blank, 0)
 
 
 def normalize(

@@ -1,24 +1,14 @@
-"""A folder with a folder per class: DIR/train/<class>/*, optionally DIR/test/<class>/*."""
+"""A folder with a folder per class: DIR/train/<class>/*, optionally DIR/test/<class>/* (or val)."""
 
-import io
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
-from bdp_ext.data import _memory
+from bdp_ext.data.decode import decode
 from bdp_ext.data.source import Source
 from bdp_ext.errors import UserError
 
-BILINEAR = Image.Resampling.BILINEAR
-CHUNK = 32  # files a thread takes at a time
-# Bytes below which decoding is mostly Python, so that threads only wait for each other (10,000
-# CIFAR JPEGs on 2 busy cores: 1.2 s with one thread, 1.8 s with two).
-SMALL_FILE = 4096
 IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}  # and every name that starts with a dot
 
 
@@ -29,7 +19,7 @@ def open_folder(folder: Path, split: str) -> Source:
 
     Args:
         folder: DIR.
-        split: "train" or "test".
+        split: "train" or "test"; the latter is DIR/test or, without it, DIR/val as in ImageNet.
 
     Raises:
         UserError: DIR or a part of it is not as described; the sentence names it and what to do.
@@ -41,100 +31,34 @@ def open_folder(folder: Path, split: str) -> Source:
             f"{train} holds only one class ({classes[0].name}): a search needs at least two."
         )
     test = folder / "test"
+    if split == "test" and not os.path.isdir(test):
+        test = folder / "val"
     if os.path.isdir(test):
         _compare_classes(train, classes, test, _class_folders(test))
     elif split == "test":
-        raise UserError(f"{folder} has no folder 'test': put test images in {test}/<class>/.")
+        raise UserError(
+            f"{folder} has no folder 'test' or 'val': "
+            f"put test images in {folder / 'test'}/<class>/."
+        )
 
-    files: list[Path] = []
+    images = test if split == "test" else train
+    files: list[str] = []  # ImageNet's as Path objects would take 410 MB more
     labels: list[int] = []
     for label, name in enumerate(c.name for c in classes):
-        found = _images(folder / split / name)
+        found = _images(images / name)
         if split == "train":
-            _require_two(folder / split / name, found)
+            _require_two(images / name, found)
         files += found
         labels += [label] * len(found)
     if not files:
-        raise UserError(f"{folder / split} holds no images: put some in its class folders.")
+        raise UserError(f"{images} holds no images: put some in its class folders.")
     return Source(
         labels=torch.tensor(labels),
         classes=tuple(c.name for c in classes),
         read=lambda index, size: decode([files[i] for i in index.tolist()], size),
         flip=True,
+        files=files,
     )
-
-
-def decode(files: list[Path], size: int | None) -> Tensor:
-    """Decode images with several threads into one tensor, in the order given.
-
-    Args:
-        files: at least one.
-        size: scale the shorter side to this and cut the middle (bilinear, antialiased); None: they
-            must all have the same size already.
-
-    Returns:
-        [N, 3, H, W] uint8. Grey, palette and 16-bit images become RGB; transparency is dropped.
-
-    Raises:
-        UserError: a file that cannot be decoded, sizes that differ, more than fits into memory.
-    """
-    Image.init()  # every format's module, before threads race to load them
-    height, width = _decode(files[0], size).shape[:2]
-    _memory.require(len(files), height, width)
-    images = torch.empty(len(files), 3, height, width, dtype=torch.uint8)
-    out = images.permute(0, 2, 3, 1).numpy()
-
-    def work(start: int) -> None:
-        for i in range(start, min(start + CHUNK, len(files))):
-            image = _decode(files[i], size)
-            if image.shape != out.shape[1:]:
-                raise UserError(
-                    f"{files[i]} is {image.shape[1]}x{image.shape[0]} pixels and {files[0]} is "
-                    f"{width}x{height}: give --image-size to bring all images to one size."
-                )
-            out[i] = image
-
-    small = os.path.getsize(files[0]) < SMALL_FILE
-    pool = ThreadPoolExecutor(1 if small else min(torch.get_num_threads(), os.cpu_count() or 1))
-    try:
-        # In order, so that of several bad files the first is the one reported.
-        for _ in pool.map(work, range(0, len(files), CHUNK)):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return images
-
-
-def _decode(path: Path, size: int | None) -> np.ndarray:
-    """One image as [H, W, 3] uint8."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): make it readable or remove it."
-        ) from error
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if size is None:
-                return np.asarray(_to_rgb(image))
-            image.draft(None, (2 * size, 2 * size))  # decode a large JPEG at a fraction of its size
-            return np.asarray(ImageOps.fit(_to_rgb(image), (size, size), BILINEAR))
-    except UnidentifiedImageError:
-        raise UserError(
-            f"{path} is not an image that can be read: remove it from the class folder."
-        ) from None
-    except Exception as error:  # a damaged file can raise anything, by format
-        raise UserError(f"{path} is damaged ({error}): replace or remove it.") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image  # convert() would copy
-    if image.mode.startswith("I;16"):  # convert() would clip 16 bits at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB warns
-    return image.convert("RGB")
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -160,22 +84,23 @@ def _class_folders(folder: Path) -> list[Path]:
     return classes
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[str]:
     entries = _entries(folder)
     for entry in entries:
         if entry.is_dir():
             raise UserError(
                 f"{entry.path} is a folder inside a class: put its images directly in {folder}."
             )
-    return [Path(e.path) for e in entries]
+    return [e.path for e in entries]
 
 
-def _require_two(folder: Path, images: list[Path]) -> None:
+def _require_two(folder: Path, images: list[str]) -> None:
     if not images:
         raise UserError(f"{folder} holds no images: add images of this class or remove the folder.")
     if len(images) == 1:
+        name = os.path.basename(images[0])
         raise UserError(
-            f"{folder} holds a single image ({images[0].name}), and the two levels of a search "
+            f"{folder} holds a single image ({name}), and the two levels of a search "
             "need one each: add images of this class or remove the folder."
         )
 

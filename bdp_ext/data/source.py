@@ -1,6 +1,6 @@
 """What every kind of data set offers: labels at once, images when asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ class Source:
         classes: their names.
         read: (index [M] int64, size or None) -> [M, 3, H, W] uint8.
         flip: whether a mirrored image is still of its class.
+        files: one an image, where they lie in files; None: in memory already.
         mean, std: published constants of the pixels in 0..1; None: to be computed.
     """
 
@@ -28,6 +29,7 @@ class Source:
     classes: tuple[str, ...]
     read: Callable[[Tensor, int | None], Tensor]
     flip: bool
+    files: Sequence[str] | None = None
     mean: Colour | None = None
     std: Colour | None = None
 

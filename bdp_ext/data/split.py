@@ -65,7 +65,8 @@ def choose(labels: Tensor, limit: int | None, seed: int) -> Tensor:
     classes = int((labels.bincount() > 0).sum())
     if limit < classes:
         raise UserError(
-            f"--limit-train {limit} cannot hold {classes} classes: give at least {classes}."
+            f"{limit} images cannot hold {classes} classes: "
+            "give a larger --limit-train or --subset."
         )
     order, rank = _shuffled(labels, seed)
     kept_first = rank < (2 if limit >= 2 * classes else 1)

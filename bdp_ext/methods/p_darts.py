@@ -10,14 +10,8 @@ from torch import Tensor, nn
 from bdp_ext.errors import UserError
 from bdp_ext.methods.method import Epoch, Method, Past
 from bdp_ext.spaces import Space, Supernet
-from bdp_ext.spaces.darts import (
-    ALL,
-    CANDIDATES,
-    EDGES,
-    Choices,
-    DartsSupernet,
-    strongest_inputs,
-)
+from bdp_ext.spaces.darts import ALL, Choices, DartsSupernet, strongest_inputs
+from bdp_ext.spaces.darts_cell import CANDIDATES, EDGES
 from bdp_ext.spaces.genotype import Genotype
 from bdp_ext.spaces.mixed_op import MixedOp
 

@@ -30,6 +30,12 @@ class LiveSampler:
         """Whether the next batch begins a new pass."""
         return self._pending.numel() == 0
 
+    @property
+    def coming(self) -> Tensor:
+        """What `next_batch` will give unless a pruning comes first; empty where it begins a new
+        pass."""
+        return self._pending[: self.batch_size]
+
     def next_batch(self) -> Tensor:
         """The next [<= batch_size] int64 indices; begins a new pass when the last one is used
         up."""

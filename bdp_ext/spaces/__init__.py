@@ -2,10 +2,11 @@
 
 from bdp_ext._find import find
 from bdp_ext.spaces.darts import Darts
+from bdp_ext.spaces.mobilenet import MobileNet
 from bdp_ext.spaces.nas_bench_201 import NasBench201
 from bdp_ext.spaces.space import Space, Supernet
 
-SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(), Darts())}
+SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(), Darts(), MobileNet())}
 
 
 def find_space(name: str) -> Space:
@@ -15,7 +16,7 @@ def find_space(name: str) -> Space:
     Raises:
         UserError: there is none.
     """
-    return find("space", name, SPACES, ("name", "defaults", "supernet", "derive"))
+    return find("space", name, SPACES, ("name", "defaults", "for_images", "supernet", "derive"))
 
 
-__all__ = ["SPACES", "Darts", "NasBench201", "Space", "Supernet", "find_space"]
+__all__ = ["SPACES", "Darts", "MobileNet", "NasBench201", "Space", "Supernet", "find_space"]

@@ -9,40 +9,14 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bdp_ext.errors import UserError
+from bdp_ext.spaces.darts_cell import CANDIDATES, EDGES, INCOMING, INPUTS, NODES
+from bdp_ext.spaces.darts_network import DartsNetwork, readable
 from bdp_ext.spaces.fused import Nodes, normed
 from bdp_ext.spaces.genotype import Genotype, NodeInput
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
-from bdp_ext.spaces.operations import (
-    Builder,
-    DilatedConv,
-    FactorizedReduce,
-    NormedPool,
-    ReluConvBn,
-    SeparableConv,
-    Zero,
-    average_pool,
-    skip,
-)
-from bdp_ext.spaces.space import Supernet
-
-NODES = 4
-INPUTS = 2
-EDGES = tuple((node, source) for node in range(NODES) for source in range(INPUTS + node))
-"""(node, what it reads: 0 and 1 are the two cells before, 2 is node 0): the rows of alpha."""
-INCOMING = tuple(INPUTS + node for node in range(NODES))
-
-
-CANDIDATES: dict[str, Builder] = {
-    "none": lambda c, stride, affine: Zero(stride),
-    "max_pool_3x3": lambda c, stride, affine: NormedPool(nn.MaxPool2d(3, stride, 1), c, affine),
-    "avg_pool_3x3": lambda c, stride, affine: NormedPool(average_pool(stride), c, affine),
-    "skip_connect": skip,
-    "sep_conv_3x3": lambda c, stride, affine: SeparableConv(c, 3, stride, affine),
-    "sep_conv_5x5": lambda c, stride, affine: SeparableConv(c, 5, stride, affine),
-    "dil_conv_3x3": lambda c, stride, affine: DilatedConv(c, 3, stride, 2, affine),
-    "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, 2, affine),
-}
-
+from bdp_ext.spaces.operations import FactorizedReduce, ReluConvBn
+from bdp_ext.spaces.protocols import DARTS
+from bdp_ext.spaces.space import Edge, Supernet
 
 Choices = Sequence[Sequence[str]]
 """For each of the 14 edges of a cell the names of its candidates, as many on every edge."""
@@ -199,6 +173,10 @@ class Darts:
 
     name = "darts"
     defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
+    retraining = DARTS
+
+    def for_images(self, size: int) -> "Darts":
+        return self
 
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
         return DartsSupernet(channels, cells, classes, part)
@@ -210,6 +188,49 @@ class Darts:
             weights[kind] *= normalise_edges(beta.detach(), INCOMING).unsqueeze(1)
         normal, reduce = map(strongest_inputs, weights)
         return {"architecture": str(Genotype(normal, reduce))}
+
+    def network(
+        self,
+        architecture: str,
+        *,
+        channels: int,
+        cells: int,
+        classes: int,
+        imagenet: bool,
+        auxiliary: bool,
+    ) -> DartsNetwork:
+        genotype = readable(architecture)
+        if cells < 3:
+            raise UserError(
+                f"--cells {cells} leaves a DARTS network without a normal or a reduction cell; "
+                "give at least 3."
+            )
+        return DartsNetwork(
+            genotype,
+            channels=channels,
+            cells=cells,
+            classes=classes,
+            imagenet=imagenet,
+            auxiliary=auxiliary,
+        )
+
+    def graph(self, architecture: str) -> dict[str, list[Edge]]:
+        genotype = readable(architecture)
+        return {
+            "normal": _arrows(genotype.normal, genotype.normal_concat),
+            "reduce": _arrows(genotype.reduce, genotype.reduce_concat),
+        }
+
+
+def _arrows(inputs: list[NodeInput], concat: tuple[int, ...]) -> list[Edge]:
+    """One cell; its inputs and its output have the names of the paper's figures."""
+    names = ["c_{k-2}", "c_{k-1}", *map(str, range(len(inputs) // 2))]
+    arrows = [
+        (names[source], names[INPUTS + node], operation)
+        for node in range(len(inputs) // 2)
+        for operation, source in sorted(inputs[2 * node : 2 * node + 2], key=lambda edge: edge[1])
+    ]
+    return [*arrows, *((names[state], "c_{k}", "") for state in concat)]
 
 
 def strongest_inputs(weights: Tensor) -> list[NodeInput]:

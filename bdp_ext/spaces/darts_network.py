@@ -3,9 +3,42 @@
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.spaces.darts import CANDIDATES, INPUTS
-from bdp_ext.spaces.genotype import Genotype, NodeInput
+from bdp_ext.spaces.darts_cell import CANDIDATES, INPUTS
+from bdp_ext.spaces.genotype import Genotype, NodeInput, parse
 from bdp_ext.spaces.operations import FactorizedReduce, ReluConvBn, average_pool
+
+
+def readable(text: str) -> Genotype:
+    """The genotype of a text, checked to be one that a network can be made of.
+
+    Raises:
+        ValueError: no genotype, an unknown operation, an input that comes later; says which.
+    """
+    genotype = parse(text)
+    for name, inputs, concat in (
+        ("normal", genotype.normal, genotype.normal_concat),
+        ("reduce", genotype.reduce, genotype.reduce_concat),
+    ):
+        if not inputs or len(inputs) % 2:
+            raise ValueError(f"{name}={inputs}: expected two inputs for each node.")
+        for number, (operation, source) in enumerate(inputs):
+            if operation not in CANDIDATES:
+                raise ValueError(
+                    f"{operation!r} in {name} is no operation of the DARTS space: expected one of "
+                    f"{', '.join(CANDIDATES)}."
+                )
+            node = number // 2
+            if not 0 <= source < INPUTS + node:
+                raise ValueError(
+                    f"({operation!r}, {source}) in {name} is an input of node {node}: expected a "
+                    f"source from 0 to {INPUTS + node - 1}."
+                )
+        states = range(INPUTS + len(inputs) // 2)
+        if not concat or not set(concat) <= set(states):
+            raise ValueError(
+                f"{name}_concat={concat}: expected states from {states[0]} to {states[-1]}."
+            )
+    return genotype
 
 
 def _operation(name: str, channels: int, stride: int) -> nn.Module:
@@ -69,7 +102,8 @@ class AuxiliaryHead(nn.Sequential):
     """A classifier two thirds up the network, whose loss counts .4 in training.
 
     Args:
-        stride: of the pooling, which leaves 2x2: 3 of 8x8 (CIFAR), 2 of 7x7 (ImageNet).
+        stride: of the pooling, which leaves 2x2: 3 of 8x8 (CIFAR), 2 of 7x7 (ImageNet); smaller
+            features are too small.
         last_norm: the second batch norm, which the authors' ImageNet network lacks.
     """
 
@@ -83,6 +117,7 @@ class AuxiliaryHead(nn.Sequential):
             nn.Conv2d(128, 768, 2, bias=False),
             nn.BatchNorm2d(768) if last_norm else nn.Identity(),
             nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),  # 1x1 already at the published image sizes
             nn.Flatten(),
             nn.Linear(768, classes),
         )
@@ -138,8 +173,9 @@ class DartsNetwork(nn.Module):
         )
         self.classifier = nn.Linear(last, classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """images [B, 3, H, W] -> logits [B, classes], and the auxiliary head's while training."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """images [B, 3, H, W] -> logits [B, classes]; while it trains with the auxiliary head,
+        these and the head's."""
         before_last = self.stem(images)
         last = before_last if self.second_stem is None else self.second_stem(before_last)
         auxiliary = None
@@ -147,7 +183,8 @@ class DartsNetwork(nn.Module):
             before_last, last = last, cell(before_last, last, self.drop_path)
             if number == self.auxiliary_at and self.auxiliary is not None and self.training:
                 auxiliary = self.auxiliary(last)
-        return self.classifier(last.mean((2, 3))), auxiliary
+        logits: Tensor = self.classifier(last.mean((2, 3)))
+        return logits if auxiliary is None else (logits, auxiliary)
 
 
 def _stem(channels: int, imagenet: bool) -> tuple[nn.Module, nn.Module | None, int]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.spaces.operations import Builder
+from bdp_ext.spaces.operations import Builder, Zero
 
 
 class MixedOp(nn.Module):
-    """o(x) = sum_k weights[k] * op_k(x). `none` adds nothing and is not computed.
+    """o(x) = sum_k weights[k] * op_k(x). `Zero` adds nothing and is not computed.
 
     Source: DARTS (arXiv 1806.09055), Eq. 2; BDP (arXiv 2312.14200), Eq. 1.
     """
@@ -19,7 +19,7 @@ class MixedOp(nn.Module):
         self.operations = nn.ModuleList(
             build(channels, stride, False) for build in candidates.values()
         )
-        self.computed = [k for k, name in enumerate(candidates) if name != "none"]
+        self.computed = [k for k, op in enumerate(self.operations) if not isinstance(op, Zero)]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x [B, C, H, W], weights [candidates], the softmax of the edge's alpha -> [B, C, H', W'],

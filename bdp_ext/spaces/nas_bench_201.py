@@ -7,22 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from bdp_ext.errors import UserError
 from bdp_ext.spaces.fused import Nodes
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
-from bdp_ext.spaces.operations import Builder, ReluConvBn, Zero, average_pool, skip
-from bdp_ext.spaces.space import Supernet
-
-CANDIDATES: dict[str, Builder] = {
-    "none": lambda c, stride, affine: Zero(stride),
-    "skip_connect": skip,
-    "nor_conv_1x1": lambda c, stride, affine: ReluConvBn(c, c, 1, stride, affine),
-    "nor_conv_3x3": lambda c, stride, affine: ReluConvBn(c, c, 3, stride, affine),
-    "avg_pool_3x3": lambda c, stride, affine: average_pool(stride),
-}
-NODES = 4
-EDGES = tuple((node, source) for node in range(1, NODES) for source in range(node))
-"""(node, the node it reads): the rows of alpha, in the benchmark's order."""
-INCOMING = (1, 2, 3)
+from bdp_ext.spaces.nas_bench_201_cell import (
+    CANDIDATES,
+    EDGES,
+    INCOMING,
+    format_cell,
+    parse_cell,
+)
+from bdp_ext.spaces.nas_bench_201_network import NasBench201Network, Reduction, stem
+from bdp_ext.spaces.protocols import NAS_BENCH_201
+from bdp_ext.spaces.space import Edge, Supernet
 
 
 class Cell(nn.Module):
@@ -50,26 +47,6 @@ class Cell(nn.Module):
             else:
                 nodes[node] = nodes[node] + y
         return nodes[-1]
-
-
-class Reduction(nn.Module):
-    """The residual block between stages: half the resolution, twice the channels. Not searched."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first = ReluConvBn(inputs, outputs, 3, stride=2, affine=True)
-        self.second = ReluConvBn(outputs, outputs, 3, affine=True)
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.shortcut(x) + self.second(self.first(x))
-        return y
-
-
-def stem(channels: int) -> nn.Module:
-    """Image to features."""
-    conv = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 
 class NasBench201Supernet(Supernet):
@@ -121,6 +98,10 @@ class NasBench201:
 
     name = "nas-bench-201"
     defaults: Mapping[str, Any] = {"cells": 5, "weight_decay": 5e-4}
+    retraining = NAS_BENCH_201
+
+    def for_images(self, size: int) -> "NasBench201":
+        return self
 
     def supernet(
         self, *, channels: int, cells: int, classes: int, part: int = 1
@@ -139,29 +120,23 @@ class NasBench201:
             "architecture_without_none": format_cell([names[k] for k in without_none]),
         }
 
+    def network(
+        self,
+        architecture: str,
+        *,
+        channels: int,
+        cells: int,
+        classes: int,
+        imagenet: bool,
+        auxiliary: bool,
+    ) -> NasBench201Network:
+        operations = parse_cell(architecture)
+        if imagenet:
+            raise UserError("NAS-Bench-201 has no network for ImageNet; give --protocol cifar.")
+        if auxiliary:
+            raise UserError("a NAS-Bench-201 network has no auxiliary head; give --auxiliary 0.")
+        return NasBench201Network(operations, channels, cells, classes)
 
-def format_cell(operations: Sequence[str]) -> str:
-    """Six operations, one an edge, in the benchmark's form
-    `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
-    nodes: list[str] = []
-    for node in range(1, NODES):
-        edges = [(op, edge) for op, edge in zip(operations, EDGES, strict=True) if edge[0] == node]
-        nodes.append("|" + "".join(f"{op}~{source}|" for op, (_, source) in edges))
-    return "+".join(nodes)
-
-
-def parse_cell(text: str) -> list[str]:
-    """The six operations of a cell in the benchmark's form.
-
-    Raises:
-        ValueError: not such a cell; says what is expected.
-    """
-    parts = [edge for node in text.split("+") for edge in node.strip("|").split("|")]
-    operations = [part.rpartition("~")[0] for part in parts]
-    known = all(name in CANDIDATES for name in operations)
-    if not known or len(operations) != len(EDGES) or format_cell(operations) != text:
-        raise ValueError(
-            f"{text!r} is no NAS-Bench-201 cell: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
-            f"with op one of {', '.join(CANDIDATES)}."
-        )
-    return operations
+    def graph(self, architecture: str) -> dict[str, list[Edge]]:
+        edges = zip(EDGES, parse_cell(architecture), strict=True)
+        return {"cell": [(str(source), str(node), name) for (node, source), name in edges]}

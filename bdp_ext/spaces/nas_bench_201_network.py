@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from bdp_ext.spaces.nas_bench_201 import CANDIDATES, EDGES, Reduction, stem
+from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, EDGES
+from bdp_ext.spaces.operations import ReluConvBn
 
 
 class FoundCell(nn.Module):
@@ -24,6 +25,26 @@ class FoundCell(nn.Module):
             else:
                 nodes[node] = nodes[node] + y
         return nodes[-1]
+
+
+class Reduction(nn.Module):
+    """The residual block between stages: half the resolution, twice the channels. Not searched."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = ReluConvBn(inputs, outputs, 3, stride=2, affine=True)
+        self.second = ReluConvBn(outputs, outputs, 3, affine=True)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.shortcut(x) + self.second(self.first(x))
+        return y
+
+
+def stem(channels: int) -> nn.Module:
+    """Image to features."""
+    conv = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 
 class NasBench201Network(nn.Module):

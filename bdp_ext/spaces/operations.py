@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bdp_ext.spaces.depthwise import DepthwiseConv2d
 
 Builder = Callable[[int, int, bool], nn.Module]
-"""(channels, stride, affine) -> a candidate that keeps the channels: [B, C, H, W] -> [B, C, H /
-stride, W / stride]."""
+"""(channels, stride, affine) -> a candidate: [B, C, H, W] -> [B, C, H / stride, W / stride]. In a
+chain it may change the channels."""
 
 
 def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2d:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.utils.checkpoint import checkpoint
 
+from bdp_ext.spaces.protocols import Protocols
+
 
 class Supernet(nn.Module, ABC):
     """A network over all candidates of a space: forward(images [B, 3, H, W]) -> logits [B,
@@ -44,6 +46,11 @@ class Supernet(nn.Module, ABC):
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
 
+Edge = tuple[str, str, str]
+"""(from, to, operation): an arrow of a drawn architecture; the operation is empty where an output
+only passes on."""
+
+
 class Space(Protocol):
     """A search space."""
 
@@ -54,6 +61,13 @@ class Space(Protocol):
     @property
     def defaults(self) -> Mapping[str, Any]:
         """Settings of `SearchConfig` that are usual for this space and differ from others'."""
+
+    @property
+    def retraining(self) -> Protocols:
+        """Settings of `RetrainConfig` for the space's networks, by the name of a protocol."""
+
+    def for_images(self, size: int) -> "Space":
+        """The space as it is for images of this height and width: strides may depend on it."""
 
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> Supernet:
         """A freshly initialised supernet (torch's global generator).
@@ -66,4 +80,40 @@ class Space(Protocol):
         """The strongest cell in the space's own string form, under the key `architecture`.
 
         Further keys hold other readings of the same alphas.
+        """
+
+    def network(
+        self,
+        architecture: str,
+        *,
+        channels: int,
+        cells: int,
+        classes: int,
+        imagenet: bool,
+        auxiliary: bool,
+    ) -> nn.Module:
+        """The network of an architecture, freshly initialised, to be trained from scratch.
+
+        Its forward gives logits: images [B, 3, H, W] -> [B, classes]. While it trains with an
+        auxiliary head it gives a pair, these logits and the head's. Its last layer is `classifier`;
+        it has an attribute `drop_path`, a probability, where its training may drop paths.
+
+        Args:
+            architecture: as `derive` writes it.
+            channels: width of the first stage.
+            cells: depth, in the space's own terms.
+            classes: outputs.
+            imagenet: with the strides for ImageNet, not those for CIFAR.
+            auxiliary: with an auxiliary head, in submodules whose names begin with `auxiliary`.
+
+        Raises:
+            ValueError: no architecture of this space; says what is expected.
+            UserError: settings that this space does not have.
+        """
+
+    def graph(self, architecture: str) -> dict[str, list[Edge]]:
+        """The architecture as arrows between named nodes, cell by cell.
+
+        Raises:
+            ValueError: no architecture of this space; says what is expected.
         """

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bdp_ext.data import Augmentation, _memory, load
-from bdp_ext.data.folder import SMALL_FILE, decode
+from bdp_ext.data.decode import SMALL_FILE, decode
 from bdp_ext.errors import UserError
 
 from .conftest import write_image
@@ -181,7 +181,19 @@ def test_test_split_missing_or_empty(folder):
         load(folder, split="test")
     remove(folder / "test")
     assert len(load(folder).labels) == 12
-    with pytest.raises(UserError, match="has no folder 'test': put"):
+    with pytest.raises(
+        UserError, match=r"has no folder 'test' or 'val': put .*images/test/<class>/\.$"
+    ):
+        load(folder, split="test")
+
+
+def test_val_is_the_test_set_where_there_is_no_other(folder):
+    expected = load(folder, split="test").images
+    (folder / "test").rename(folder / "val")
+    assert torch.equal(load(folder, split="test").images, expected)
+    (folder / "val/cat").rename(folder / "val/owl")
+    assert len(load(folder).labels) == 12
+    with pytest.raises(UserError, match=r"val holds classes that .*train does not \(owl\)"):
         load(folder, split="test")
 
 
@@ -205,7 +217,7 @@ def test_unreadable(folder, monkeypatch, what):
 def test_more_than_memory_holds(folder, monkeypatch):
     monkeypatch.setattr(_memory, "available", lambda: 12 * 3 * 6 * 8)
     with pytest.raises(
-        UserError, match=r"12 images of 8x6 .* smaller --image-size or a --limit-tr"
+        UserError, match=r"12 images of 8x6 .* smaller --image-size, a --subset, or"
     ):
         load(folder)
     with pytest.raises(UserError, match="1,437 images of 32x32"):

@@ -83,5 +83,7 @@ def test_choose_depends_on_the_seed_only():
 
 
 def test_choose_fewer_than_classes():
-    with pytest.raises(UserError, match="--limit-train 2 cannot hold 3 classes"):
+    with pytest.raises(
+        UserError, match="2 images cannot hold 3 classes: give a larger --limit-train or --subset"
+    ):
         choose(labels_of(5, 5, 5), 2, 0)
