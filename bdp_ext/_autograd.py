@@ -6,6 +6,7 @@ between, so nothing of a node is kept but what its convolutions keep anyway.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,18 @@ DIFFERENTIABLE = (
 )
 
 
+def register(library: torch.library.Library, names: Sequence[str]) -> None:
+    """Give operations of a library their gradients, which call operations of the same library."""
+    operations = getattr(torch.ops, library.ns)
+    for name in names:
+        torch.library.register_autograd(
+            f"{library.ns}::{name}",
+            partial(globals()[f"{name}_gradient"], operations),
+            setup_context=globals()[f"save_for_{name}"],
+            lib=library,
+        )
+
+
 def save_for_depthwise_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.set_materialize_grads(False)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
@@ -31,23 +44,25 @@ def save_for_depthwise_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Any) ->
     ctx.needed = inputs[len(tensors) + 3 :]  # the backward pass's flags
 
 
-def depthwise_conv2d_gradient(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+def depthwise_conv2d_gradient(
+    operations: Any, ctx: Any, grad: Tensor | None
+) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 5
     need_input, need_weight = ctx.needs_input_grad[:2]
-    grad_input, grad_weight = torch.ops.bdp_ext.depthwise_conv2d_backward.default(
+    grad_input, grad_weight = operations.depthwise_conv2d_backward(
         grad, *ctx.saved_tensors, *ctx.geometry, need_input, need_weight
     )
     return (grad_input if need_input else None, grad_weight if need_weight else None) + (None,) * 3
 
 
 def depthwise_conv2d_backward_gradient(
-    ctx: Any, of_input: Tensor | None, of_weight: Tensor | None
+    operations: Any, ctx: Any, of_input: Tensor | None, of_weight: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """Output, input gradient and weight gradient are linear in each of their two operands: their
     own gradients are the same three operations."""
-    convolve = torch.ops.bdp_ext.depthwise_conv2d.default
-    backward = torch.ops.bdp_ext.depthwise_conv2d_backward.default
+    convolve = operations.depthwise_conv2d
+    backward = operations.depthwise_conv2d_backward
     grad, input, weight = ctx.saved_tensors
     need_grad, need_input, need_weight = ctx.needs_input_grad[:3]
     parts = []
@@ -76,10 +91,12 @@ def save_for_node_sum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
     ctx.normed, ctx.eps = normed, eps
 
 
-def node_sum_gradient(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Any, ...]:
+def node_sum_gradient(
+    operations: Any, ctx: Any, grad: Tensor, *_: Tensor | None
+) -> tuple[Any, ...]:
     weight, mean, rstd, *inputs = ctx.saved_tensors
     need_inputs, need_weight = ctx.needs_input_grad[:2]
-    found, of_weight = torch.ops.bdp_ext.node_sum_backward(
+    found, of_weight = operations.node_sum_backward(
         grad, inputs, weight, ctx.normed, mean, rstd, ctx.eps, need_inputs, need_weight
     )
     return _at(need_inputs, found), of_weight if need_weight else None, None, None
@@ -91,7 +108,7 @@ def save_for_node_sum_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -
 
 
 def node_sum_backward_gradient(
-    ctx: Any, of_inputs: Sequence[Tensor], of_weight: Tensor
+    operations: Any, ctx: Any, of_inputs: Sequence[Tensor], of_weight: Tensor
 ) -> tuple[Any, ...]:
     def backward(grad: Tensor, weight: Tensor, *inputs: Tensor) -> list[Tensor]:
         mean, rstd = _reference.moments(inputs, ctx.normed, ctx.eps)
@@ -115,8 +132,10 @@ def save_for_norm_relu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
     ctx.mark_non_differentiable(mean, rstd)
 
 
-def norm_relu_gradient(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Any, ...]:
-    return torch.ops.bdp_ext.norm_relu_backward(grad, *ctx.saved_tensors, ctx.eps), None
+def norm_relu_gradient(
+    operations: Any, ctx: Any, grad: Tensor, *_: Tensor | None
+) -> tuple[Any, ...]:
+    return operations.norm_relu_backward(grad, *ctx.saved_tensors, ctx.eps), None
 
 
 def save_for_norm_relu_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -124,7 +143,7 @@ def save_for_norm_relu_backward(ctx: Any, inputs: tuple[Any, ...], output: Tenso
     ctx.save_for_backward(grad, x)
 
 
-def norm_relu_backward_gradient(ctx: Any, of_x: Tensor) -> tuple[Any, ...]:
+def norm_relu_backward_gradient(operations: Any, ctx: Any, of_x: Tensor) -> tuple[Any, ...]:
     def backward(grad: Tensor, x: Tensor) -> list[Tensor]:
         mean, rstd = (moment[0] for moment in _reference.moments([x], [True], ctx.eps))
         return [_reference.norm_relu_backward(grad, x, mean, rstd, ctx.eps)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _libraries, _reference, _register, kernels
+from bdp_ext import _autograd, _libraries, _reference, _register, kernels
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
@@ -52,6 +52,8 @@ def implementation(op: str, like: Tensor) -> Callable[..., Any]:
             raise RuntimeError(f"{op}: backend 'triton' is forced, but has no kernel for it.")
         if problem := kernels.why_not(like):
             raise RuntimeError(f"{op}: backend 'triton' is forced, but {problem}.")
+        if op in _autograd.DIFFERENTIABLE:
+            return getattr(torch.ops.bdp_ext_triton, op)  # type: ignore[no-any-return]
         return _register.checked(op, kernels.launcher(op))
     if like.device.type != _forced:
         raise RuntimeError(

@@ -62,12 +62,25 @@ def checked(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _launch(op: str, *arguments: Any) -> Any:
+    return kernels.launcher(op)(*arguments)
+
+
 _library = torch.library.Library("bdp_ext", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema)
     _library.impl(_name, checked(_name, getattr(_reference, _name)), "CompositeExplicitAutograd")
     if _name not in _autograd.DIFFERENTIABLE:  # no gradient, whatever its inputs ask for
         _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+_autograd.register(_library, _autograd.DIFFERENTIABLE)
+
+# For `bdp_ext.backend("triton")`: the operations that have gradients once more, with Triton's.
+_on_demand = torch.library.Library("bdp_ext_triton", "DEF")
+_twice = [op for op in kernels.OPERATIONS if op in _autograd.DIFFERENTIABLE]
+for _name in _twice:
+    _on_demand.define(_name + SCHEMAS[_name])
+    _on_demand.impl(_name, partial(_launch, _name), "CompositeExplicitAutograd")
+_autograd.register(_on_demand, _twice)
 
 
 @torch.library.register_fake("bdp_ext::el2n")
@@ -162,15 +175,6 @@ def _channels_last(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
-for _name in _autograd.DIFFERENTIABLE:
-    torch.library.register_autograd(
-        f"bdp_ext::{_name}",
-        getattr(_autograd, f"{_name}_gradient"),
-        setup_context=getattr(_autograd, f"save_for_{_name}"),
-        lib=_library,
-    )
-
-
 def give_cuda_to_triton() -> None:
     """Let Triton compute on CUDA devices. `_backend.py` asks for it where the compiled library did
     not load; without triton it does nothing."""
@@ -182,7 +186,8 @@ def give_cuda_to_triton() -> None:
 
 def _on_triton(op: str, *arguments: Any) -> Any:
     """Triton, or the reference on a GPU too old for it. Imports the kernel on its first call."""
-    run = getattr(_reference, op) if kernels.why_not(arguments[0]) else kernels.launcher(op)
+    like = arguments[0][0] if isinstance(arguments[0], list) else arguments[0]
+    run = getattr(_reference, op) if kernels.why_not(like) else kernels.launcher(op)
     return run(*arguments)
 
 

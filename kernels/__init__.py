@@ -1,5 +1,5 @@
-"""The four operations as Triton kernels, a module for each, whose launcher has the operation's name
-and arguments.
+"""The operations as Triton kernels, a module for each, whose launcher has the operation's name and
+arguments; that of its gradient stands beside it.
 
 They compute on a CUDA device where the compiled library is absent (`_register.py`), and wherever
 `bdp_ext.backend("triton")` forces them. This file imports no triton, so it works without one; a
@@ -26,7 +26,8 @@ def installed() -> bool:
 
 def launcher(op: str) -> Callable[..., Any]:
     """The function that launches the kernels of `op`."""
-    return getattr(importlib.import_module(f"bdp_ext.kernels.{op}"), op)  # type: ignore[no-any-return]
+    module = importlib.import_module(f"bdp_ext.kernels.{op.removesuffix('_backward')}")
+    return getattr(module, op)  # type: ignore[no-any-return]
 
 
 def why_not(like: Tensor) -> str | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import oracles
 import pytest
+import test_node_sum as nodes
+import test_norm_relu
 import torch
 from torch import Tensor
 
@@ -176,6 +178,30 @@ def test_capped_topk_is_what_sorting_gives(samples: int, classes: int, ties: boo
             assert int(taken) == int(mask.sum())
 
 
+@pytest.mark.parametrize("pattern", nodes.PATTERNS)
+@pytest.mark.parametrize("shape", [*nodes.SHAPES, (65, 16, 32, 32)], ids=str)
+def test_node_sum(shape: tuple[int, ...], pattern: str) -> None:
+    normed = nodes.PATTERNS[pattern]
+    inputs, weight, grad = nodes.node(shape, normed)
+    expected = nodes.value_and_gradients(
+        lambda x, w: oracles.node_sum(x, w, normed), inputs, weight, grad
+    )
+    on_device = [x.detach().cuda().requires_grad_() for x in (*inputs, weight)]
+    got = nodes.value_and_gradients(
+        lambda x, w: ops.node_sum(x, w, normed), on_device[:-1], on_device[-1], grad.cuda()
+    )
+    assert nodes.worst([x.cpu() for x in got], expected) <= 5e-6
+
+
+@pytest.mark.parametrize("shape", [*nodes.SHAPES, (65, 16, 32, 32)], ids=str)
+def test_norm_relu_of(shape: tuple[int, ...]) -> None:
+    x, grad = nodes.image(*shape, mean=-2.0).requires_grad_(), nodes.image(*shape, seed=1)
+    expected = test_norm_relu.value_and_gradient(test_norm_relu.plain, x, grad)
+    on_device = x.detach().cuda().requires_grad_()
+    got = test_norm_relu.value_and_gradient(ops.norm_relu, on_device, grad.cuda())
+    assert nodes.worst([y.cpu() for y in got], expected) <= 5e-6
+
+
 # ---- where and when it runs ----
 
 Case = tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -196,6 +222,20 @@ def every_op(device: str) -> dict[str, Case]:
         ops.update_voe_(window, voe, 3, index, logits, target)
         return window, voe
 
+    def node_sum(*tensors: Tensor) -> tuple[Tensor, ...]:
+        *inputs, grad, weight = tensors
+        flags = [True, False, True]
+        y, mean, rstd = torch.ops.bdp_ext.node_sum(inputs, weight, flags, 1e-5)
+        of_inputs, of_weight = torch.ops.bdp_ext.node_sum_backward(
+            grad, inputs, weight, flags, mean, rstd, 1e-5, [True] * 3, True
+        )
+        return y, mean, rstd, *of_inputs, of_weight
+
+    def norm_relu(x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        y, mean, rstd = torch.ops.bdp_ext.norm_relu(x, 1e-5)
+        return y, torch.ops.bdp_ext.norm_relu_backward(grad, x, mean, rstd, 1e-5)
+
+    images = tuple(nodes.image(64, 16, 32, 32, seed=seed) for seed in range(4))
     cases: dict[str, Case] = {
         "el2n": (lambda *a: (ops.el2n(*a),), (logits, target)),
         "el2n, split rows": (lambda *a: (ops.el2n(*a),), (wide, wide_target)),
@@ -205,6 +245,8 @@ def every_op(device: str) -> dict[str, Case]:
             lambda *a: ops.capped_topk(*a, 4000, largest=True),
             (score, label, cap),
         ),
+        "node_sum": (node_sum, (*images, torch.rand(3))),
+        "norm_relu": (norm_relu, images[:2]),
     }
     return {
         name: (run, tuple(x.to(device) for x in arguments))
@@ -212,7 +254,7 @@ def every_op(device: str) -> dict[str, Case]:
     }
 
 
-OPS = ["el2n", "el2n, split rows", "voe", "update_voe_", "capped_topk"]
+OPS = ["el2n", "el2n, split rows", "voe", "update_voe_", "capped_topk", "node_sum", "norm_relu"]
 
 
 def same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
@@ -324,10 +366,13 @@ def test_inputs_are_left_alone(op: str) -> None:
 def test_opcheck() -> None:
     logits, target = torch.randn(8, 10), torch.randint(10, (8,))  # no NaN: opcheck finds it unequal
     score, label, cap = draw_selection(100, 5, 0, ties=False)
+    images = nodes.image(4, 8, 6, 6).cuda()
     calls: dict[str, tuple[object, ...]] = {
         "el2n": (logits.cuda(), target.cuda()),
         "voe": (torch.rand(5, 20, device="cuda"),),
         "capped_topk": (score.cuda(), label.cuda(), cap.cuda(), 10, True),
+        "node_sum": ([images], torch.ones(1, device="cuda"), [True], 1e-5),
+        "norm_relu": (images, 1e-5),
     }
     for op, arguments in calls.items():
         torch.library.opcheck(getattr(torch.ops.bdp_ext, op).default, arguments)

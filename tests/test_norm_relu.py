@@ -24,6 +24,14 @@ def value_and_gradient(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_float64(implementation: str, shape: tuple[int, ...]) -> None:
+    check(shape)
+
+
+def test_many_slices(implementation: str) -> None:
+    check((65, 16, 32, 32))
+
+
+def check(shape: tuple[int, ...]) -> None:
     x, grad = image(*shape, spread=3.0, mean=-2.0).requires_grad_(), image(*shape, seed=1)
     got = value_and_gradient(ops.norm_relu, x, grad)
     assert got[0].dtype == torch.float32

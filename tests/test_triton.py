@@ -50,6 +50,7 @@ class Launch(NamedTuple):
 
 
 POINTERS = {
+    torch.float64: "*fp64",
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
@@ -75,6 +76,13 @@ def compile_ahead(launch: Launch, capability: int) -> str:
         specialize = not parameter.do_not_specialize
         if isinstance(value, Tensor):
             signature[name], aligned = POINTERS[value.dtype], value.data_ptr() % 16 == 0
+        elif isinstance(value, tuple):
+            signature[name], aligned = tuple(POINTERS[x.dtype] for x in value), False
+            for i, x in enumerate(value):
+                if x.data_ptr() % 16 == 0:
+                    known[(parameter.num, i)] = [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[name], aligned = "fp32", False
         elif parameter.is_constexpr or (value == 1 and specialize):
             signature[name], constants[name], aligned = "constexpr", value, False
         else:
@@ -160,6 +168,31 @@ def test_compiles_without_spills(capability: int, launches: list[Launch], tmp_pa
 
     assert len(launches) == 2 * len(LOGITS) + 1 + len(WINDOWS) + 3 * 4
     for launch in launches:
+        report = ptxas(compile_ahead(launch, capability), capability, tmp_path)
+        assert "0 bytes spill stores, 0 bytes spill loads" in report, (launch.kernel, report)
+
+
+@needs_compiler
+@pytest.mark.parametrize("capability", [70, 80, 90])
+@pytest.mark.parametrize("channels", [16, 17, 300])
+def test_nodes_compile_without_spills(
+    channels: int, capability: int, launches: list[Launch], tmp_path: Path
+) -> None:
+    inputs, weight = [torch.zeros(8, channels, 8, 8) for _ in range(5)], torch.zeros(5)
+    normed, moments = [True, False, True, True, True], torch.zeros(5, channels)
+    kernels.launcher("node_sum")(inputs, weight, normed, 1e-5)
+    arguments = (inputs[0], inputs, weight, normed, moments, moments, 1e-5, [True] * 5, True)
+    kernels.launcher("node_sum_backward")(*arguments)
+    kernels.launcher("norm_relu")(inputs[0], 1e-5)
+    arguments = (inputs[0], inputs[0], moments[0], moments[0], 1e-5)
+    kernels.launcher("norm_relu_backward")(*arguments)
+    assert len(launches) == (4 * 2 + 1) + (5 * 3) + 3 + 3
+    seen = set()
+    for launch in launches:
+        flags = (launch.arguments.get("NORMED"), launch.arguments.get("RELU"))
+        if (launch.kernel, flags) in seen:
+            continue
+        seen.add((launch.kernel, flags))
         report = ptxas(compile_ahead(launch, capability), capability, tmp_path)
         assert "0 bytes spill stores, 0 bytes spill loads" in report, (launch.kernel, report)
 

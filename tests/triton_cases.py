@@ -1,4 +1,4 @@
-"""The tests of the four operations, with Triton's interpreter computing. Run by test_triton.py in a
+"""The tests of the operations, with Triton's interpreter computing. Run by test_triton.py in a
 process of its own, as TRITON_INTERPRET must be set before triton is imported:
 
     TRITON_INTERPRET=1 pytest tests/triton_cases.py
@@ -12,6 +12,8 @@ import oracles
 import pytest
 import test_capped_topk
 import test_el2n
+import test_node_sum
+import test_norm_relu
 import test_update_voe
 import test_voe
 import torch
@@ -36,9 +38,17 @@ SLOW = {
     "test_small_random_cases",
     "test_larger_random_cases",
     "test_long_labels_and_many_threads_agree",
+    "test_many_slices",
 }
 
-for _module in (test_el2n, test_update_voe, test_voe, test_capped_topk):
+for _module in (
+    test_el2n,
+    test_update_voe,
+    test_voe,
+    test_capped_topk,
+    test_node_sum,
+    test_norm_relu,
+):
     for _name, _test in inspect.getmembers(_module, inspect.isfunction):
         wanted = (
             _name.startswith("test_") and "implementation" in inspect.signature(_test).parameters
@@ -167,6 +177,15 @@ def test_selections(implementation: str, samples: int, classes: int) -> None:
     for k in (samples // 3, samples + 1, 2**40):
         for largest in (False, True):
             test_capped_topk.check(score, label, cap, k, largest)
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_slices_of_several_tiles(
+    implementation: str, monkeypatch: pytest.MonkeyPatch, slices: int
+) -> None:
+    monkeypatch.setattr("bdp_ext.kernels.node_sum.SLICES", slices)
+    test_node_sum.check((7, 16, 16, 16), [True, False, True])
+    test_norm_relu.check((7, 16, 16, 16))
 
 
 def far_apart(rows: int, columns: int, strides: tuple[int, int], dtype: torch.dtype) -> Tensor:

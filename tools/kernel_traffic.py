@@ -3,11 +3,13 @@
 Computed from the algorithms, never measured: a bound to hold a measurement against.
 """
 
+import math
 from dataclasses import dataclass
 
 BANDWIDTH = {"V100": 900e9, "H100": 3.35e12}  # bytes a second, the maker's figures
 SECTOR = 32  # bytes that a DRAM access of any size moves
 RING = 10  # K
+NODE = 8  # inputs
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ def traffic() -> list[Traffic]:
         size = f"{n:,}, {c} classes, int{8 * label} labels"
         least = n * (4 + label + 1) + c * 8
         rows.append(Traffic("capped_topk", size, least, n * sum(steps.values()) + c * 40))
+    for shape in ((64, 16, 32, 32), (64, 64, 8, 8)):
+        image, size = 4 * math.prod(shape), f"{NODE} of {' x '.join(map(str, shape))}"
+        rows.append(Traffic("node_sum", size, image * (NODE + 1), image * (2 * NODE + 1)))
+        # Inputs share a reading of g by fours in the first pass; caches help, which is not counted.
+        least, moved = 2 * NODE + 1, NODE + NODE / 4 + 2 * NODE + 1
+        rows.append(Traffic("... backward", size, image * least, int(image * moved)))
     return rows
 
 

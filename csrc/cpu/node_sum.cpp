@@ -25,7 +25,7 @@ namespace {
 
 constexpr int64_t kGrain = 32768;     // floats that a slice reads at least
 constexpr int64_t kMostSlices = 64;   // as many threads find work
-constexpr int64_t kBlock = 4096;      // floats of the gradient that stay in the first cache
+constexpr int64_t kBlock = 4096;      // floats of y or its gradient that stay in the first cache
 constexpr int64_t kFirstPixels = 64;  // their mean is what the moments are shifted by
 // Floats from which gradients are written past the cache: it cannot keep them until they are read,
 // and a plain store reads first what it overwrites (8 x 1 MB and a reader behind: 1.3x faster).
@@ -62,6 +62,9 @@ class Slices {
  public:
   const int64_t number;
 };
+
+// Whole periods.
+int64_t BlockOf(int64_t period) { return std::max<int64_t>(kBlock / period, 1) * period; }
 
 // Sums of a slice over its pixels, `values` a channel.
 class Sums {
@@ -177,10 +180,13 @@ void NodeSum(const NodeInputs& node, const float* weight, float eps, bool relu, 
     Moments(node, slices, far, eps, mean, rstd);
   }
   const Lanes lanes(node, slices.period, weight, mean, rstd);
+  const int64_t block = BlockOf(slices.period);
   const auto forward = BDP_PICK(NodeForward);
   slices.ForEach([&](int64_t, int64_t begin, int64_t end) {
-    forward(node.input, node.number, begin, end - begin, slices.period, lanes.mean.data(),
-            lanes.scale.data(), relu, y);
+    for (int64_t at = begin; at < end; at += block) {
+      forward(node.input, node.number, at, std::min(block, end - at), slices.period,
+              lanes.mean.data(), lanes.scale.data(), relu, y);
+    }
   });
 }
 
@@ -190,7 +196,7 @@ void NodeSumBackward(const NodeInputs& node, const float* weight, const float* m
   const Slices slices(node);
   const Lanes lanes(node, slices.period, weight, mean, rstd);
   const int64_t channels = node.channels, period = slices.period;
-  const int64_t block = std::max<int64_t>(kBlock / period, 1) * period;
+  const int64_t block = BlockOf(period);
 
   // First pass: for each channel the sum of g, and of g (x - mean) for each input.
   const auto products = BDP_PICK(NodeProducts);

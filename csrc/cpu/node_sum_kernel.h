@@ -48,17 +48,21 @@ inline void NodeMoments(const float* x, int64_t count, int64_t period, const flo
   }
 }
 
-// y = sum over inputs of scale (x - mean); with kRelu no less than 0.
-template <bool kRelu>
-inline void NodeValues(const float* const* inputs, int64_t number, int64_t begin, int64_t count,
-                       int64_t period, const float* mean, const float* scale, float* y) {
+// Tensors of 2^n bytes lie in the same sets of a cache; read side by side, more of them than it has
+// ways push each other out. 16 of 4 MB: 5.6 ms all at once, 3.5 ms by eights; 25: 12.0 and 6.0 ms.
+constexpr int64_t kTogether = 8;
+
+// y = the sum over inputs of scale (x - mean), added to y if kAdd, no less than 0 if kRelu.
+template <bool kAdd, bool kRelu>
+inline void AddInputs(const float* const* inputs, int64_t number, int64_t begin, int64_t count,
+                      int64_t period, const float* mean, const float* scale, float* y) {
   const F zero = Broadcast(0.0f);
   const int64_t rows = count / period;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t j = 0; j < period; j += kStep) {
       const int64_t at = begin + r * period + j;
       F total[kVectors];
-      for (int v = 0; v < kVectors; ++v) total[v] = zero;
+      for (int v = 0; v < kVectors; ++v) total[v] = kAdd ? Load(y + at + v * kLanes) : zero;
       for (int64_t k = 0; k < number; ++k) {
         const float* x = inputs[k] + at;
         for (int v = 0; v < kVectors; ++v) {
@@ -72,7 +76,7 @@ inline void NodeValues(const float* const* inputs, int64_t number, int64_t begin
     }
   }
   for (int64_t i = rows * period; i < count; ++i) {
-    float total = 0.0f;
+    float total = kAdd ? y[begin + i] : 0.0f;
     for (int64_t k = 0; k < number; ++k) {
       const int64_t lane = k * period + i - rows * period;
       total += scale[lane] * (inputs[k][begin + i] - mean[lane]);
@@ -81,11 +85,16 @@ inline void NodeValues(const float* const* inputs, int64_t number, int64_t begin
   }
 }
 
+// relu: of one input.
 inline void NodeForward(const float* const* inputs, int64_t number, int64_t begin, int64_t count,
                         int64_t period, const float* mean, const float* scale, bool relu,
                         float* y) {
-  relu ? NodeValues<true>(inputs, number, begin, count, period, mean, scale, y)
-       : NodeValues<false>(inputs, number, begin, count, period, mean, scale, y);
+  if (relu) return AddInputs<false, true>(inputs, 1, begin, count, period, mean, scale, y);
+  for (int64_t k = 0; k < number; k += kTogether) {
+    const int64_t some = number - k < kTogether ? number - k : kTogether;
+    const auto add = k == 0 ? AddInputs<false, false> : AddInputs<true, false>;
+    add(inputs + k, some, begin, count, period, mean + k * period, scale + k * period, y);
+  }
 }
 
 // grad_sum += g, product += g (x - mean); with kRelu only where x > mean.
