@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OPERATIONS = ("el2n", "update_voe_", "voe", "capped_topk")
+OPERATIONS = (
+    "el2n",
+    "update_voe_",
+    "voe",
+    "capped_topk",
+    "node_sum",
+    "node_sum_backward",
+    "norm_relu",
+    "norm_relu_backward",
+)
 OLDEST_CAPABILITY = (7, 0)  # Triton compiles for nothing older than Volta
 
 

@@ -28,7 +28,7 @@ constexpr int64_t kMostSlices = 64;   // as many threads find work
 constexpr int64_t kBlock = 4096;      // floats of y or its gradient that stay in the first cache
 constexpr int64_t kFirstPixels = 64;  // their mean is what the moments are shifted by
 // Floats from which gradients are written past the cache: it cannot keep them until they are read,
-// and a plain store reads first what it overwrites (8 x 1 MB and a reader behind: 1.3x faster).
+// and a plain store reads first what it overwrites (8 x 1 MB and a reader behind: 1.2x faster).
 constexpr int64_t kStreamed = 3 << 19;
 constexpr double kFarShift = 16;  // variances from the mean: there a shift costs a digit
 
