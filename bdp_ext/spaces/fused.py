@@ -22,6 +22,7 @@ from bdp_ext.spaces.operations import (
     ReluConvBn,
     SeparableConv,
 )
+from bdp_ext.spaces.separable import convolve
 
 
 class Source:
@@ -74,14 +75,14 @@ def _(operation: ReluConvBn, source: Source) -> tuple[Tensor, bool]:
 
 @before_norm.register
 def _(operation: DilatedConv, source: Source) -> tuple[Tensor, bool]:
-    return operation.convolve(source.relu), True
+    return convolve(operation, source.relu, norm_relu=False), True
 
 
 @before_norm.register
 def _(operation: SeparableConv, source: Source) -> tuple[Tensor, bool]:
     first, second = cast(Iterable[DilatedConv], operation)
-    y = ops.norm_relu(first.convolve(source.relu), first.eps)
-    return second.convolve(y), True
+    y = convolve(first, source.relu, norm_relu=False)
+    return convolve(second, y, norm_relu=True), True
 
 
 @before_norm.register

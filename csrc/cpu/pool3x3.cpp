@@ -31,9 +31,10 @@ void Pool3x3(const Pool3x3Shape& s, const float* input, float* average, float* m
 void Pool3x3Backward(const Pool3x3Shape& s, const float* grad_average, const float* grad_maximum,
                      const float* input, float* grad_input) {
   const auto inputs = BDP_PICK(PoolInputs);
+  const int64_t vectors = (s.channels + kMostLanes - 1) / kMostLanes;
   const int64_t parts = Parts(s.batch * s.height * s.width * s.channels, kGrain);
   ForEachPart(parts, [&](int64_t part) {
-    std::vector<Vector> scratch(9 * s.out_width);
+    std::vector<Vector> scratch(9 * s.out_width * vectors);
     inputs(s, s.batch * part / parts, s.batch * (part + 1) / parts, grad_average, grad_maximum,
            input, grad_input, scratch.data()->lanes);
   });

@@ -26,8 +26,8 @@ struct PoolOutputRows {
   }
 };
 
-// The gradients of kLanes channels of an image. A row of windows touches three rows of pixels;
-// those it is the last one of are done.
+// The gradient of kLanes channels of an image, from a row of windows on to the next. Windows touch
+// three rows of pixels; those are done that no later window touches.
 template <int S, bool kAverage, bool kMaximum, bool kWhole>
 struct PoolGradient {
   const Pool3x3Shape& s;
@@ -41,20 +41,16 @@ struct PoolGradient {
   float* Place(int64_t y) const { return scratch + (3 + y % 3) * s.out_width * kLanes; }
   float* Gradient(int64_t y) const { return scratch + (6 + y % 3) * s.out_width * kLanes; }
 
-  void Run() const {
-    int64_t read = 0, done = 0;  // rows of pixels
-    for (int64_t o = 0; o < s.out_height; ++o) {
-      const int64_t y = o * S;
-      if (kMaximum) {
-        for (; read < s.height && read < y + 2; ++read) {
-          LargestOfRow<S, kWhole>(line, input + read * s.width * s.channels, Largest(read),
-                                  Place(read));
-        }
-        ToRows(o);
+  void Windows(int64_t o) const {
+    const int64_t y = o * S;
+    if (kMaximum) {
+      for (int64_t i = o > 0 ? y + 2 - S : 0; i < y + 2 && i < s.height; ++i) {
+        LargestOfRow<S, kWhole>(line, input + i * s.width * s.channels, Largest(i), Place(i));
       }
-      const int64_t ready = o + 1 < s.out_height ? y + S - 1 : s.height;
-      for (; done < ready; ++done) ToPixels(done);
+      ToRows(o);
     }
+    const int64_t done = o + 1 < s.out_height ? y + S - 1 : s.height;
+    for (int64_t i = o > 0 ? y - 1 : 0; i < done; ++i) ToPixels(i);
   }
 
   void ToRows(int64_t o) const {
@@ -85,7 +81,7 @@ struct PoolGradient {
   }
 };
 
-// The images [begin, end).
+// The images [begin, end): row by row, then by channels, as they lie in memory.
 struct PoolInputImages {
   template <int S, bool kAverage, bool kMaximum>
   static void Run(const Pool3x3Shape& s, int64_t begin, int64_t end, const float* grad_average,
@@ -93,21 +89,21 @@ struct PoolInputImages {
                   float* scratch) {
     const int64_t pixels = s.height * s.width * s.channels;
     const int64_t windows = s.out_height * s.out_width * s.channels;
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t r = begin * s.out_height; r < end * s.out_height; ++r) {
+      const int64_t i = r / s.out_height, o = r % s.out_height;
       for (int64_t c = 0; c < s.channels; c += kLanes) {
         const PoolLine line = {s.width, s.out_width, s.channels, s.channels - c};
         const float* of_average = kAverage ? grad_average + i * windows + c : nullptr;
         const float* of_maximum = kMaximum ? grad_maximum + i * windows + c : nullptr;
         const float* from = kMaximum ? input + i * pixels + c : nullptr;
-        float* to = grad_input + i * pixels + c;
+        float *to = grad_input + i * pixels + c, *rows = scratch + 9 * s.out_width * c;
         if (line.left >= kLanes) {
-          PoolGradient<S, kAverage, kMaximum, true>{s,    line, of_average, of_maximum,
-                                                    from, to,   scratch}
-              .Run();
+          PoolGradient<S, kAverage, kMaximum, true>{s, line, of_average, of_maximum, from, to, rows}
+              .Windows(o);
         } else {
           PoolGradient<S, kAverage, kMaximum, false>{s,    line, of_average, of_maximum,
-                                                     from, to,   scratch}
-              .Run();
+                                                     from, to,   rows}
+              .Windows(o);
         }
       }
     }
