@@ -4,7 +4,7 @@ from bdp_ext.pruning.balance import CAPS, balance_degree, no_caps, paper_caps
 from bdp_ext.pruning.bdp import LevelPruner
 from bdp_ext.pruning.bilevel import BilevelPruner
 from bdp_ext.pruning.loaders import LiveSampler, batches_in_pass, samples_drawn
-from bdp_ext.pruning.pruner import Outputs, Passes, Pruner, Pruning
+from bdp_ext.pruning.pruner import Outputs, Passes, Pruner, Pruning, required
 from bdp_ext.pruning.schedule import Schedule
 from bdp_ext.pruning.window import ErrorWindow
 
@@ -23,5 +23,6 @@ __all__ = [
     "batches_in_pass",
     "no_caps",
     "paper_caps",
+    "required",
     "samples_drawn",
 ]

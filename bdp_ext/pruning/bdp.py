@@ -31,6 +31,7 @@ class LevelPruner(Pruner):
     """
 
     name = "bdp"
+    defaults: Mapping[str, Any] = {}
     criteria = ("lowest", "highest", "random")
 
     def __init__(self, labels: Tensor, *arguments: Any, **options: Any) -> None:

@@ -47,7 +47,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor  # [n, C] float32
     target: Tensor  # [n] int64
-    features: Tensor | None  # [n, D] float32, input of its last layer; None: not asked for
+    features: Tensor  # [n, D] float32, input of its last layer; D = 0 unless the pruner needs it
 
 
 class Passes(NamedTuple):
@@ -60,6 +60,17 @@ class Passes(NamedTuple):
 
     own: Callable[[Tensor], Outputs]
     valid: Callable[[], Outputs]
+
+
+def required(passes: Passes | None, pruner: str) -> Passes:
+    """The passes that a method cannot do without.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if passes is None:
+        raise ValueError(f"the {pruner} pruner needs forward passes: give end_epoch(passes).")
+    return passes
 
 
 class Pruner:
@@ -80,13 +91,12 @@ class Pruner:
 
     Attributes:
         name: as the command line spells it.
-        defaults: settings of `SearchConfig` that are usual for this method and differ from BDP's.
+        defaults: settings of `SearchConfig` that are usual for this method.
         criteria: what `criterion` may be.
         once: prunes once, when the schedule's first pruning is due, down to what its last one
             would leave.
         returns: every pruning chooses from all samples, so that pruned ones may come back.
         features: needs the input of the network's last layer.
-        weights: [N] float32, by which the loop multiplies each sample's loss; None: it does not.
         scores: the method's own tensors; `_blank` makes them, and a state holds them.
 
     Raises:
@@ -94,12 +104,11 @@ class Pruner:
     """
 
     name = "pruner"
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {"criterion": "low-low"}
     criteria: tuple[str, ...] = ("lowest", "highest")
     once = False
     returns = False
     features = False
-    weights: Tensor | None = None
 
     def __init__(
         self,
@@ -145,6 +154,11 @@ class Pruner:
     def live(self) -> Tensor:
         """[n] int64, the samples still there, ascending, on the pruner's device."""
         return self._live.nonzero().squeeze(1)
+
+    @property
+    def weights(self) -> Tensor | None:
+        """[N] float32, by which the loop multiplies each sample's loss; None: it does not."""
+        return None
 
     @property
     def balance(self) -> float:
