@@ -122,6 +122,7 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
     seconds = result["seconds"]
     overhead = sum(seconds[part] for part in ("scoring", "selecting", "passes")) / seconds["cpu"]
     ours = f", {extra:,} of them for the pruner alone" if extra else ""
+    parts = "scoring, selecting and extra passes" if extra else "scoring and selecting"
     shown = {"cell": result["architecture"]}
     if result.get("architecture_without_none", result["architecture"]) != result["architecture"]:
         shown["without none"] = result["architecture_without_none"]
@@ -130,8 +131,7 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
         f"{unpruned:,}{ours})"
     )
     shown["time"] = (
-        f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, "
-        f"of which scoring and selecting {overhead:.2%}"
+        f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, of which {parts} {overhead:.2%}"
     )
     shown["results"] = str(out / "result.json")
     rows(console, shown)

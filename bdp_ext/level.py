@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bdp_ext.data import ImageSet, normalize
+from bdp_ext.features import Features
 from bdp_ext.methods import Batch, Loss
 from bdp_ext.pruning import LiveSampler, Outputs, Passes, Pruner, balance_degree
 
@@ -24,6 +25,9 @@ class Level:
         samples: [n] int64, which images are this level's.
         pruner: None for a search without pruning.
         seed: of the order and the augmentation.
+
+    Attributes:
+        features: knows the input of the supernet's last layer, when the pruner needs it.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Level:
         self.samples = samples
         self.labels = data.labels[samples]
         self.pruner = pruner
+        self.features: Features | None = None
         self.sampler = LiveSampler(samples.numel(), batch_size, seed)
         self.forwarded = 0
         self.extra = 0
@@ -86,12 +91,8 @@ class Level:
             weight = self.pruner.weights[index.to(images.device)]
         return Batch(index, normalize(images, self.data.mean, self.data.std), target, weight)
 
-    def observe(self, batch: Batch, loss: Loss, features: Tensor | None = None) -> None:
-        """Count a forward pass, and score its samples when the level is pruned.
-
-        Args:
-            features: [B, D], the supernet's last layer's input, where the pruner needs it.
-        """
+    def observe(self, batch: Batch, loss: Loss) -> None:
+        """Count a forward pass, and score its samples when the level is pruned."""
         logits = loss.logits.detach()
         correct = (logits.argmax(1) == batch.target).sum()
         if self._sums.device != logits.device:
@@ -103,6 +104,7 @@ class Level:
         self.forwarded += len(batch.index)
         if self.pruner:
             start = time.process_time()
+            features = self.features.of(loss.logits) if self.features else None
             self.pruner.observe(batch.index, logits, batch.target, features)
             self.scoring += time.process_time() - start
 

@@ -22,7 +22,7 @@ from bdp_ext.errors import UserError
 from bdp_ext.features import Features
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
-from bdp_ext.methods import Batch, Epoch, Loss, Step, constant, find_method
+from bdp_ext.methods import Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
@@ -89,6 +89,8 @@ class Search:
         self.supernet.checkpoint_cells = config.checkpoint_cells
         pruner = self.train.pruner
         self._features = Features(self.supernet) if pruner and pruner.features else None
+        for level in self.levels.values():
+            level.features = self._features
         self.weight_optimizer = torch.optim.SGD(
             self.supernet.weights(),
             config.lr,
@@ -177,20 +179,16 @@ class Search:
         if self.epoch % self.config.epochs >= self.config.alpha_start:
             valid = self._valid_batch = self.valid.next_batch()
             gradients, loss = self.method.architecture_gradients(step, valid)
-            self._observe(self.valid, valid, loss)
+            self.valid.observe(valid, loss)
             self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
 
         weights = self.supernet.weights()
         with constant(self.supernet.alphas()):
             loss = self.method.weights_loss(step)
             gradients = torch.autograd.grad(self.precision.scale(loss.value), weights)
-        self._observe(self.train, step.train, loss)
+        self.train.observe(step.train, loss)
         self.precision.step(gradients, weights, self.weight_optimizer, self.config.clip)
         self.steps += 1
-
-    def _observe(self, level: Level, batch: Batch, loss: Loss) -> None:
-        features = self._features.of(loss.logits) if self._features else None
-        level.observe(batch, loss, features)
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
