@@ -78,18 +78,21 @@ def run(
 def make_result(search: Search) -> dict[str, Any]:
     """The contents of `result.json` for a search that is done."""
     config = search.config
-    samples, unpruned = search.samples(), search.samples_unpruned()
+    samples, extra = search.samples(), search.samples_extra()
+    unpruned = search.samples_unpruned()
     return {
         "space": config.space,
         "method": config.method,
+        "pruner": config.pruner if config.bdp else "none",
         "data": config.data,
         "seed": config.seed,
         "epochs": config.all_epochs,
         **search.derive(),
         "alpha": search.alpha[0] if len(search.alpha) == 1 else search.alpha,
         "samples": samples,
+        "samples_extra": extra,
         "samples_unpruned": unpruned,
-        "cost_saved": 1 - sum(samples.values()) / sum(unpruned.values()),
+        "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
         "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],

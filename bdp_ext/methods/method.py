@@ -23,6 +23,13 @@ class Batch:
     index: Tensor  # [B] int64, CPU, the samples' numbers in their level
     images: Tensor  # [B, 3, H, W] float32
     target: Tensor  # [B] int64
+    weight: Tensor | None = None  # [B] float32, of each sample's loss; None: all alike
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        if self.weight is None:
+            return cross_entropy(logits, self.target)
+        return (cross_entropy(logits, self.target, reduction="none") * self.weight).mean()
 
 
 class Loss(NamedTuple):
@@ -75,7 +82,7 @@ class Step:
         """Cross-entropy of a batch; `forward` stands in for the supernet."""
         with self.autocast:
             logits = (forward or self.supernet)(batch.images)
-            return Loss(cross_entropy(logits, batch.target), logits)
+            return Loss(batch.loss(logits), logits)
 
 
 @contextmanager
