@@ -2,6 +2,7 @@
 
 from bdp_ext.pruning.balance import CAPS, balance_degree, no_caps, paper_caps
 from bdp_ext.pruning.loaders import LiveSampler, batches_in_pass, samples_drawn
+from bdp_ext.pruning.pruned import Pruned
 from bdp_ext.pruning.pruner import CRITERIA, BilevelPruner, LevelPruner, Pruning
 from bdp_ext.pruning.schedule import Schedule
 from bdp_ext.pruning.window import ErrorWindow
@@ -13,6 +14,7 @@ __all__ = [
     "ErrorWindow",
     "LevelPruner",
     "LiveSampler",
+    "Pruned",
     "Pruning",
     "Schedule",
     "balance_degree",

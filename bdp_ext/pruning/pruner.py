@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bdp_ext import ops
 from bdp_ext.pruning.balance import CAPS, CapsExpression, balance_degree
+from bdp_ext.pruning.pruned import Pruned
 from bdp_ext.pruning.schedule import Schedule
 from bdp_ext.pruning.window import ErrorWindow
 
@@ -98,10 +99,10 @@ class LevelPruner:
         self.min_per_class = min_per_class
         self.epoch = 0
         self.prunings: list[Pruning] = []
+        self.pruned = Pruned(labels.numel(), device)
         self.window = ErrorWindow(schedule.interval, labels.numel(), device)
         self._caps = CAPS[balance] if isinstance(balance, str) else balance
         self._labels = labels.to(device)
-        self._live = torch.ones(labels.numel(), dtype=torch.bool, device=device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
         self._present = self._count(torch.arange(labels.numel(), device=device)) > 0
@@ -110,7 +111,7 @@ class LevelPruner:
     @property
     def live(self) -> Tensor:
         """[n] int64, the samples still there, ascending, on the pruner's device."""
-        return self._live.nonzero().squeeze(1)
+        return self.pruned.live
 
     @property
     def balance(self) -> float:
@@ -149,7 +150,7 @@ class LevelPruner:
         return {
             "epoch": self.epoch,
             "window": self.window.state_dict(),
-            "live": self._live,
+            "pruned": self.pruned.state_dict(),
             "generator": self._generator.get_state(),
             "prunings": self.report(),
         }
@@ -157,7 +158,7 @@ class LevelPruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.window.load_state_dict(state["window"])
-        self._live.copy_(state["live"])
+        self.pruned.load_state_dict(state["pruned"])
         self._generator.set_state(state["generator"])
         self.prunings = [Pruning(**pruning) for pruning in state["prunings"]]
 
@@ -167,7 +168,7 @@ class LevelPruner:
     def _prune(self) -> Pruning:
         live = self.live
         counts, balance = self._count(live), self.balance
-        asked = self.schedule.asked(self.epoch, live.numel(), self._live.numel())
+        asked = self.schedule.asked(self.epoch, live.numel(), self._labels.numel())
         expression = self._caps(counts, balance, len(self.schedule.prunings))
         cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(live.device)
 
@@ -175,14 +176,14 @@ class LevelPruner:
         score, label = self._score(scored), self._labels[scored]
         largest = self.criterion == "highest"
         mask, _ = ops.capped_topk(score, label, cap, asked, largest=largest)
-        self._live[scored[mask]] = False
+        self.pruned.take(self.epoch, scored, self.window.voe[scored], mask)
 
         pruning = Pruning(
             epoch=self.epoch,
             before=live.numel(),
             asked=asked,
             taken=int(mask.sum()),
-            after=int(self._live.sum()),
+            after=self.live.numel(),
             unscored=live.numel() - scored.numel(),
             balance_before=balance,
             balance_after=self.balance,
