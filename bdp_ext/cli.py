@@ -1,4 +1,5 @@
-"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp info`."""
+"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp report`,
+`bdp info`."""
 
 import json
 import sys
@@ -18,6 +19,7 @@ from bdp_ext.cli_options import (
     resume_option,
     rows,
 )
+from bdp_ext.cli_report import report
 from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
@@ -194,6 +196,7 @@ def _found_cells(folder: Path | None) -> dict[str, str]:
 
 bdp.add_command(retrain)
 bdp.add_command(draw)
+bdp.add_command(report)
 
 
 @bdp.command()
