@@ -165,4 +165,4 @@ def _line(
 def _steps(runs: Sequence[Run], number: int) -> dict[str, Any]:
     """The look of what runs of the same settings share: the earlier run's line shows at the edges
     of the later one's."""
-    return {"drawstyle": "steps-mid", "linewidth": min(1.5 + len(runs) - 1 - number, 5)}
+    return {"drawstyle": "steps-mid", "linewidth": min(1.5 + 0.7 * (len(runs) - 1 - number), 4)}

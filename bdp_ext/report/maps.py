@@ -49,7 +49,15 @@ def alpha(values: Alpha) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
-    bar = figure.colorbar(image, ax=grid, location="bottom", shrink=0.7, aspect=40, pad=0.02)
+    bar = figure.colorbar(
+        image,
+        ax=grid,
+        location="bottom",
+        shrink=0.7,
+        aspect=40,
+        pad=0.02,
+        ticks=MaxNLocator(4),
+    )
     assert bar.solids is not None
     bar.solids.set_rasterized(True)  # 256 rectangles otherwise
     bar.outline.set_visible(False)
@@ -66,7 +74,7 @@ def voe(lost: Lost, color: str) -> Figure:
         color: of what was taken.
     """
     prunings = len(lost.epochs)
-    row = max(0.28, min(0.6, 6 / prunings))
+    row = max(0.28, min(0.8, 6 / prunings))
     figure = Figure(figsize=(WIDTH, row * prunings + 0.9), layout="constrained")
     axes = figure.add_subplot()
     bins = edges().numpy()

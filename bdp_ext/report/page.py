@@ -41,12 +41,14 @@ class Plot:
         caption: a sentence or two.
         figure: the plot.
         wide: wider than a column.
+        alt: what it shows, for those who do not see it; the caption where that is enough.
     """
 
     name: str
     caption: str
     figure: Figure
     wide: bool = False
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def write_report(
             tables=[("Summary", _summary(runs)), *_found(runs, cells)],
             cells=[(run.name, run.architecture) for run in runs],
             sections=sections,
-            svg=lambda plot: Markup(inline(plot.figure, plot.name, plot.caption)),
+            svg=lambda plot: Markup(inline(plot.figure, plot.name, plot.alt or plot.caption)),
             colours=Markup(style.css()),
         )
     _write(out, page.encode())
@@ -161,10 +163,15 @@ def _about(run: Run, number: int) -> tuple[list[Plot], list[str]]:
         plots.append(Plot(f"{prefix}-alpha-{_file_name(kind)}", caption, maps.alpha(values)))
     space = find_space(run.config.space)
     if hasattr(space, "graph"):
-        caption = f"The cell after epoch {len(run.records)}: {run.architecture}"
-        graphs = picture(space.graph(run.architecture))
+        figure = picture(space.graph(run.architecture))
         plots.append(
-            Plot(f"{prefix}-cell", caption, graphs, wide=graphs.get_figwidth() > style.WIDTH)
+            Plot(
+                f"{prefix}-cell",
+                f"The cell after epoch {len(run.records)}.",
+                figure,
+                wide=figure.get_figwidth() > style.WIDTH,
+                alt=run.architecture,
+            )
         )
     else:
         notes.append(f"The space {run.config.space} draws no cells.")
