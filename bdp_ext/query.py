@@ -43,36 +43,57 @@ class Cell:
     of: int
 
 
-def query(architecture: str, file: Path) -> Cell:
-    """Look a cell up.
-
-    Args:
-        architecture: in the benchmark's form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
-        file: a `.pth` of the benchmark, or a `.csv` / `.csv.gz` table with the columns index,
-            arch_str, those of COLUMNS, flops and params.
-
-    Raises:
-        UserError: no such file, not such a file, no such cell.
-    """
+def check(architecture: str) -> None:
+    """Raise UserError unless this is a cell in the benchmark's form: before its file is read, which
+    may take minutes."""
     try:
         parse_cell(architecture)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if not file.is_file():
-        raise UserError(f"--nb201 {file}: no such file.")
-    rows = _read_table(file) if file.name.endswith((".csv", ".csv.gz")) else _read_api(file)
-    if architecture not in rows:
-        raise UserError(f"{file} has {len(rows)} architectures, but not {architecture}.")
-    own = rows[architecture]
-    return Cell(
-        index=int(own["index"]),
-        architecture=architecture,
-        accuracy={column: own[column] for column in COLUMNS},
-        flops=own["flops"],
-        params=own["params"],
-        rank={c: 1 + sum(row[c] > own[c] for row in rows.values()) for c in COLUMNS},
-        of=len(rows),
-    )
+
+
+class Benchmark:
+    """All results of a file.
+
+    Args:
+        file: a `.pth` of the benchmark, or a `.csv` / `.csv.gz` table with the columns index,
+            arch_str, those of COLUMNS, flops and params.
+
+    Raises:
+        UserError: no such file, not such a file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise UserError(f"--nb201 {file}: no such file.")
+        self.file = file
+        table = file.name.endswith((".csv", ".csv.gz"))
+        self.rows = _read_table(file) if table else _read_api(file)
+
+    def cell(self, architecture: str) -> Cell:
+        """Look a cell up, in the benchmark's form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
+
+        Raises:
+            UserError: no such cell.
+        """
+        check(architecture)
+        rows = self.rows
+        if architecture not in rows:
+            raise UserError(f"{self.file} has {len(rows)} architectures, but not {architecture}.")
+        own = rows[architecture]
+        return Cell(
+            index=int(own["index"]),
+            architecture=architecture,
+            accuracy={column: own[column] for column in COLUMNS},
+            flops=own["flops"],
+            params=own["params"],
+            rank={c: 1 + sum(row[c] > own[c] for row in rows.values()) for c in COLUMNS},
+            of=len(rows),
+        )
+
+    def best(self, column: str) -> float:
+        """The highest accuracy in the file, per cent."""
+        return max(row[column] for row in self.rows.values())
 
 
 def _read_table(file: Path) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from bdp_ext import pruned_file
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.files import write_json
@@ -69,7 +70,17 @@ def run(
         seed=config.seed,
     )
     search = Search(config, data)
-    files.complete(search, state, observer, _write_events)
+    written = -1
+
+    def write_pruned() -> None:
+        nonlocal written
+        prunings = len(search.prunings())
+        if config.bdp and prunings != written:
+            lost = {name: pruned_file.of_level(level) for name, level in search.levels.items()}
+            pruned_file.write(out / pruned_file.NAME, lost)
+            written = prunings
+
+    files.complete(search, state, observer, _write_events, write_pruned)
     result = make_result(search)
     write_json(files.result, result)
     return result

@@ -206,7 +206,7 @@ class Search:
 
         Returns:
             The epoch's record: sizes, class balance, accuracy and loss of both levels before the
-            pruning, alpha, and the cell it stands for.
+            pruning, the samples that their updates saw, alpha, and the cell it stands for.
         """
         record: dict[str, Any] = {"epoch": self.epoch + 1}
         for name, level in self.levels.items():
@@ -215,6 +215,7 @@ class Search:
                 f"{name}_balance": level.balance,
                 f"{name}_accuracy": level.accuracy,
                 f"{name}_loss": level.loss,
+                f"{name}_seen": level.seen,
             }
         record |= self.derive()
         record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}

@@ -70,7 +70,7 @@ def test_random_takes_any_and_keeps_the_classes():
             pruner.end_epoch()
         assert pruner.prunings[0].taken == pruner.prunings[0].asked == 1000 - 585
         assert pruner.live.numel() == pruner.prunings[-1].after
-        left.append(pruner._live)
+        left.append(pruner.pruned.is_live)
     often = torch.stack(left).float().mean(0)  # each sample's share of the 40 draws
     assert 0.18 < often.mean() < 0.25
     # 1000 binomials of 40 draws: none stays always, hardly any goes always.

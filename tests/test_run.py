@@ -114,7 +114,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
     assert metrics[-1]["alpha"] == [result["alpha"]]
     assert SearchConfig(**json.loads((tmp_path / "config.json").read_text())) == CONFIG
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
-    assert checkpoint.read(tmp_path / "checkpoint.pt", "search")["format"] == "bdp_ext search 1"
+    assert checkpoint.read(tmp_path / "checkpoint.pt", "search")["format"] == "bdp_ext search 2"
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from bdp_ext.spaces import Space, Supernet
+from bdp_ext.spaces.space import Names
 
 Past = Sequence[Sequence[Tensor]]
 """Of each stage that is over, its alphas at the end."""
@@ -131,6 +132,10 @@ class Method:
     def derive(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> dict[str, str]:
         """The cell that the alphas stand for (see `Space.derive`)."""
         return space.derive(alphas)
+
+    def names(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> Names:
+        """What the numbers of the alphas stand for (see `Space.names`)."""
+        return space.names(alphas)
 
     def architecture_loss(self, step: Step, valid: Batch) -> Loss:
         """The loss of a validation batch, what is added to it included."""

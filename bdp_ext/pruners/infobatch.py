@@ -65,7 +65,7 @@ class InfoBatch(Dynamics):
 
     def _due(self) -> bool:
         pruning = self._watching() and bool(self._easy().any())
-        last_ones = not self._watching() and not bool(self._live.all())
+        last_ones = not self._watching() and not bool(self.pruned.is_live.all())
         return max(1, self.schedule.warmup) <= self.epoch < self.schedule.epochs and (
             pruning or last_ones
         )
@@ -84,7 +84,7 @@ class InfoBatch(Dynamics):
 
     def _prune(self, passes: Passes | None) -> Pruning:
         pruning = super()._prune(passes)
-        remaining = self._easy() & self._live
+        remaining = self._easy() & self.pruned.is_live
         kept = max(1, int(remaining.sum()))
         self._weights.fill_(1)[remaining] = (pruning.taken + kept) / kept
         return pruning

@@ -4,6 +4,7 @@ from bdp_ext.pruning.balance import CAPS, balance_degree, no_caps, paper_caps
 from bdp_ext.pruning.bdp import LevelPruner
 from bdp_ext.pruning.bilevel import BilevelPruner
 from bdp_ext.pruning.loaders import LiveSampler, batches_in_pass, samples_drawn
+from bdp_ext.pruning.pruned import Pruned
 from bdp_ext.pruning.pruner import Outputs, Passes, Pruner, Pruning, required
 from bdp_ext.pruning.schedule import Schedule
 from bdp_ext.pruning.window import ErrorWindow
@@ -16,6 +17,7 @@ __all__ = [
     "LiveSampler",
     "Outputs",
     "Passes",
+    "Pruned",
     "Pruner",
     "Pruning",
     "Schedule",

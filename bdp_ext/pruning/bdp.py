@@ -36,7 +36,7 @@ class LevelPruner(Pruner):
 
     def __init__(self, labels: Tensor, *arguments: Any, **options: Any) -> None:
         super().__init__(labels, *arguments, **options)
-        self.window = ErrorWindow(self.schedule.interval, labels.numel(), self._live.device)
+        self.window = ErrorWindow(self.schedule.interval, labels.numel(), self._labels.device)
 
     def observe(
         self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
@@ -67,3 +67,6 @@ class LevelPruner(Pruner):
             draws = torch.rand(int(known.sum()), generator=self._generator)
             score[known] = draws.to(score.device)
         return score
+
+    def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
+        return self.window.voe[samples]

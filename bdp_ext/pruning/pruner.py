@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bdp_ext import ops
 from bdp_ext.pruning.balance import CAPS, CapsExpression, balance_degree
+from bdp_ext.pruning.pruned import Pruned
 from bdp_ext.pruning.schedule import Schedule
 
 
@@ -141,9 +142,9 @@ class Pruner:
         self.min_per_class = min_per_class
         self.epoch = 0
         self.prunings: list[Pruning] = []
+        self.pruned = Pruned(labels.numel(), device)
         self._caps = CAPS[balance] if isinstance(balance, str) else balance
         self._labels = labels.to(device)
-        self._live = torch.ones(labels.numel(), dtype=torch.bool, device=device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
         self._present = self._count(torch.arange(labels.numel(), device=device)) > 0
@@ -153,7 +154,7 @@ class Pruner:
     @property
     def live(self) -> Tensor:
         """[n] int64, the samples still there, ascending, on the pruner's device."""
-        return self._live.nonzero().squeeze(1)
+        return self.pruned.live
 
     @property
     def weights(self) -> Tensor | None:
@@ -203,15 +204,15 @@ class Pruner:
         return {
             "epoch": self.epoch,
             "scores": self.scores,
-            "live": self._live,
+            "pruned": self.pruned.state_dict(),
             "generator": self._generator.get_state(),
             "prunings": self.report(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch = state["epoch"]
-        self.scores = {k: score.to(self._live.device) for k, score in state["scores"].items()}
-        self._live.copy_(state["live"])
+        self.scores = {k: score.to(self._labels.device) for k, score in state["scores"].items()}
+        self.pruned.load_state_dict(state["pruned"])
         self._generator.set_state(state["generator"])
         self.prunings = [Pruning(**pruning) for pruning in state["prunings"]]
 
@@ -224,18 +225,23 @@ class Pruner:
         pruner's device; NaN: the sample stays."""
         raise NotImplementedError
 
+    def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
+        """What the record of a pruning says of these samples [n]: their score, or what it stands
+        for: [n] float32."""
+        return score
+
     def _due(self) -> bool:
         """Whether the epoch that ends is one to prune after."""
         return self.epoch in self.schedule.prunings
 
     def _asked(self, samples: int) -> int:
         """How many of so many samples are to go."""
-        live = int(self._live.sum())
-        return samples - live + self.schedule.asked(self.epoch, live, self._live.numel())
+        live = self.live.numel()
+        return samples - live + self.schedule.asked(self.epoch, live, self._labels.numel())
 
     def _prune(self, passes: Passes | None) -> Pruning:
-        total = self._live.numel()
-        samples = torch.arange(total, device=self._live.device) if self.returns else self.live
+        total = self._labels.numel()
+        samples = torch.arange(total, device=self._labels.device) if self.returns else self.live
         counts = self._count(samples)
         balance = self._balance(counts)
         asked = self._asked(samples.numel())
@@ -248,15 +254,14 @@ class Pruner:
         label = self._labels[scored]
         largest = self.criterion == "highest"
         mask, _ = ops.capped_topk(score, label, cap, asked, largest=largest)
-        self._live[samples] = True
-        self._live[scored[mask]] = False
+        self.pruned.take(self.epoch, samples, scored, self._recorded(scored, score), mask)
 
         pruning = Pruning(
             epoch=self.epoch,
             before=samples.numel(),
             asked=asked,
             taken=int(mask.sum()),
-            after=int(self._live.sum()),
+            after=self.live.numel(),
             unscored=samples.numel() - scored.numel(),
             balance_before=balance,
             balance_after=self.balance,
