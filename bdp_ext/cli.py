@@ -1,4 +1,5 @@
-"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp info`."""
+"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`,
+`bdp reproduce`, `bdp info`."""
 
 import json
 import sys
@@ -18,6 +19,7 @@ from bdp_ext.cli_options import (
     resume_option,
     rows,
 )
+from bdp_ext.cli_reproduce import reproduce
 from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
@@ -192,6 +194,7 @@ def _found_cells(folder: Path | None) -> dict[str, str]:
 
 bdp.add_command(retrain)
 bdp.add_command(draw)
+bdp.add_command(reproduce)
 
 
 @bdp.command()
