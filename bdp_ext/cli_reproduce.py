@@ -70,6 +70,7 @@ def reproduce(
     from bdp_ext.query import Benchmark
     from bdp_ext.reproduce.scale import paper_scale, reduced_scale
     from bdp_ext.reproduce.session import Session
+    from bdp_ext.run_folder import Interrupted
 
     make = {"paper": paper_scale, "reduced": reduced_scale}[scale_name]
     if data is not None and Path(data).is_dir():
@@ -87,7 +88,11 @@ def reproduce(
             "or a table of it (.csv, .csv.gz)."
         )
     benchmark = Benchmark(nb201) if nb201 and session.needs_benchmark else None
-    failures = session.complete(out, benchmark, jobs=jobs, device=device, say=click.echo)
+    try:
+        failures = session.complete(out, benchmark, jobs=jobs, device=device, say=click.echo)
+    except Interrupted:
+        click.echo("bdp: stopped; the runs are saved, run it again to go on.", err=True)
+        sys.exit(130)
     if failures:
         click.echo(f"{len(failures)} of {len(session.runs)} runs have no result:", err=True)
         for name, why in failures.items():

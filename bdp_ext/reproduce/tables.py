@@ -135,22 +135,23 @@ class Writer:
         return heads, lines
 
     def _runs(self, results: Results) -> tuple[list[str], list[list[str]]]:
+        """Each run once, with the measures of the table and what it found by each rule."""
         table = results.table
-        shown = list({c.measure: c for c in table.columns if c.measure}.values())
-        heads = ["run", *[column.header for column in shown], "found"]
-        lines: dict[str, list[str]] = {}
-        for row in table.rows:
-            for group in row.runs or {}:
-                for outcome in results.of(row.label, group):
-                    cells = [
-                        _number(outcome.measures[c.measure], c.measure)
-                        if c.measure in outcome.measures
-                        else ""
-                        for c in shown
-                    ]
-                    found = "; ".join(dict.fromkeys(outcome.cells.values())) or outcome.failure
-                    lines[outcome.run.name] = [outcome.run.name, *cells, _code(found)]
-        return heads, list(lines.values())
+        measures = list(dict.fromkeys(c.measure for c in table.columns if c.measure))
+        outcomes = {
+            outcome.run.name: outcome
+            for row in table.rows
+            for group in row.runs or {}
+            for outcome in results.of(row.label, group)
+        }
+        rules = list(dict.fromkeys(rule for o in outcomes.values() for rule in o.cells))
+        lines = []
+        for name, outcome in outcomes.items():
+            known = outcome.measures
+            line = [name, *(_number(known[m], m) if m in known else "" for m in measures)]
+            line += [outcome.cells.get(rule, outcome.failure) for rule in rules]
+            lines.append([text.replace("|", "\\|") for text in line])
+        return ["run", *measures, *rules], lines
 
     def _chance(self) -> list[str]:
         """What a cell drawn at random is worth."""
@@ -267,11 +268,6 @@ def _json_summary(summary: Summary | None) -> dict[str, Any] | None:
 
 def _join(label: Label) -> str:
     return " / ".join(part for part in label if part)
-
-
-def _code(text: str) -> str:
-    """Text with bars, in a Markdown table."""
-    return text.replace("|", "\\|")
 
 
 def _grid(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
