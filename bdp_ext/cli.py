@@ -1,5 +1,5 @@
 """The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp report`,
-`bdp info`."""
+`bdp reproduce`, `bdp info`."""
 
 import json
 import sys
@@ -20,6 +20,7 @@ from bdp_ext.cli_options import (
     rows,
 )
 from bdp_ext.cli_report import report
+from bdp_ext.cli_reproduce import reproduce
 from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
@@ -156,15 +157,15 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
     """Look a cell up in NAS-Bench-201."""
-    from bdp_ext.query import COLUMNS, Benchmark, check
+    from bdp_ext.query import COLUMNS, Benchmark, require_cell
 
     if (run_folder is None) == (arch is None):
         raise UserError("give either --run DIR or --arch STRING.")
     cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
     for architecture in cells.values():
-        check(architecture)
+        require_cell(architecture)
     benchmark = Benchmark(nb201)
-    found = {name: benchmark.cell(architecture) for name, architecture in cells.items()}
+    found = {name: benchmark.find(architecture) for name, architecture in cells.items()}
     if as_json:
         click.echo(json.dumps({name: vars(cell) for name, cell in found.items()}, indent=2))
         return
@@ -202,6 +203,7 @@ def _found_cells(folder: Path | None) -> dict[str, str]:
 bdp.add_command(retrain)
 bdp.add_command(draw)
 bdp.add_command(report)
+bdp.add_command(reproduce)
 
 
 @bdp.command()

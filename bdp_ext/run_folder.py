@@ -140,7 +140,7 @@ class Folder(Generic[S]):
         self.write_metrics(job.history)
         write_more()
         observer.started(job)
-        with _events(self.path, job.epoch) as events, _stop_signals() as stop:
+        with _events(self.path, job.epoch) as events, stop_signals() as stop:
             while not job.done:
                 job.step()
                 if job.epoch_done:
@@ -177,7 +177,7 @@ def _events(out: Path, epoch: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM, so that a run stops between two steps; the second one stops at
     once."""
     received: list[int] = []

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdp_ext.pruning import balance_degree, no_caps, paper_caps
+from bdp_ext.pruning import CAPS, balance_degree, no_caps, paper_caps
 
 
 def by_pairs(counts: list[int]) -> float:
@@ -38,13 +38,22 @@ def test_caps_lie_between_a_share_and_all(counts, prunings):
     assert (caps >= sizes // prunings).all()
 
 
-def test_caps_meet_the_papers_three_conditions():
-    sizes = torch.tensor([100, 80, 60])
-    assert torch.equal(paper_caps(sizes, 1.0, 9), sizes)  # balanced: free
-    tighter = [int(paper_caps(sizes, b, 9)[0]) for b in (0.9, 0.6, 0.3)]
-    assert tighter == sorted(tighter, reverse=True)  # tighter as b falls
-    assert torch.equal(paper_caps(sizes, 0.0, 9), sizes // 9)  # unbalanced: |c| / m
-    assert torch.equal(paper_caps(sizes, 0.0, 1), sizes)  # one pruning: never bind
+@pytest.mark.parametrize("name", ["paper", "linear", "harmonic"])
+def test_caps_meet_the_papers_three_conditions(name):
+    caps, sizes = CAPS[name], torch.tensor([100, 80, 60])
+    assert torch.equal(caps(sizes, 1.0, 9), sizes)  # balanced: free
+    tighter = [int(caps(sizes, b, 9)[0]) for b in (0.9, 0.6, 0.3)]
+    assert tighter == sorted(set(tighter), reverse=True)  # tighter as b falls
+    assert torch.equal(caps(sizes, 0.0, 9), sizes // 9)  # unbalanced: |c| / m
+    assert torch.equal(caps(sizes, 0.0, 1), sizes)  # one pruning: never bind
+
+
+@given(st.floats(0.01, 0.99), st.integers(2, 20))
+def test_other_expressions_lie_around_the_papers(balance, prunings):
+    sizes = torch.tensor([10**9])
+    order = ("constant", "harmonic", "paper", "linear", "none")
+    caps = [int(CAPS[name](sizes, balance, prunings)) for name in order]
+    assert caps == sorted(set(caps))
 
 
 def test_no_caps():

@@ -44,4 +44,30 @@ def no_caps(counts: Tensor, balance: float, prunings: int) -> Tensor:
     return counts
 
 
-CAPS: dict[str, CapsExpression] = {"paper": paper_caps, "none": no_caps}
+def linear_caps(counts: Tensor, balance: float, prunings: int) -> Tensor:
+    """N_i = |c_i| (b + (1 - b) / m), rounded down: the arithmetic mean, weighted by b, of all and
+    an m-th, of which `paper_caps` is the geometric one. Looser."""
+    caps: Tensor = counts * (balance + (1.0 - balance) / prunings)
+    return caps.floor().long()
+
+
+def harmonic_caps(counts: Tensor, balance: float, prunings: int) -> Tensor:
+    """N_i = |c_i| / (b + (1 - b) m), rounded down: the harmonic mean. Tighter."""
+    caps: Tensor = counts / (balance + (1.0 - balance) * prunings)
+    return caps.floor().long()
+
+
+def constant_caps(counts: Tensor, balance: float, prunings: int) -> Tensor:
+    """N_i = |c_i| / m, rounded down, however balanced the set is."""
+    return counts // prunings
+
+
+CAPS: dict[str, CapsExpression] = {
+    "paper": paper_caps,
+    "none": no_caps,
+    "linear": linear_caps,
+    "harmonic": harmonic_caps,
+    "constant": constant_caps,
+}
+"""By the name of `--balance`. The paper compares other expressions in its supplement, which
+we do not have: the last three are ours."""

@@ -1,0 +1,1 @@
+"""The paper's experiments: which runs they are, how they are run, and their tables."""

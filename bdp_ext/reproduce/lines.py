@@ -1,0 +1,108 @@
+"""The lines of the tables: searches, their controls, and the paper's figures beside them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bdp_ext.config import PRUNE
+from bdp_ext.reproduce import paper
+from bdp_ext.reproduce.estimate import images_used, search_samples
+from bdp_ext.reproduce.scale import Scale
+from bdp_ext.reproduce.table import Column, Label, Row, Runs, Work
+
+NONE = "_without_none"
+"""Ends the measures of the cell that is derived without `none`."""
+PRUNING = ("prune_train", "prune_valid", "interval", "criterion", "balance")
+"""The settings that an unpruned search has not."""
+CIFAR10 = "cifar10"
+RULES = (("CIFAR-10 test", "cifar10_test"), ("the same without `none`", "cifar10_test" + NONE))
+
+
+def shares(train: float, valid: float) -> dict[str, float]:
+    """What each pruning takes from the two levels; the default is left out, so that equal runs have
+    equal settings."""
+    given = {"prune_train": train, "prune_valid": valid}
+    return {name: share for name, share in given.items() if share != PRUNE}
+
+
+def search(data: str = CIFAR10, **own: Any) -> Work:
+    """A search on NAS-Bench-201, unless `own` says otherwise."""
+    return Work({"data": data, **own})
+
+
+def unpruned(work: Work, **own: Any) -> Work:
+    """The same search without pruning."""
+    kept = {name: value for name, value in work.search.items() if name not in PRUNING}
+    return replace(work, search={**kept, "bdp": False, **own})
+
+
+def at_random(work: Work) -> Work:
+    """The control of the same sizes: samples pruned at random, under the same caps."""
+    return replace(work, search={**work.search, "criterion": "random"})
+
+
+def shortened(work: Work, scale: Scale, share: float | None = None) -> Work:
+    """The control of the same cost: the unpruned search for fewer epochs.
+
+    Args:
+        share: of its epochs; None: the share of the unpruned search's samples that `work` forwards.
+    """
+    config = scale.search_config(work.search)
+    whole = scale.search_config(unpruned(work).search)
+    if share is None:
+        images = images_used(config, scale.sizes[work.search["data"]])
+        share = search_samples(config, images) / search_samples(whole, images)
+    own: dict[str, Any] = {"epochs": max(1, round(share * whole.epochs))}
+    if whole.alpha_start:
+        own["alpha_start"] = round(share * whole.alpha_start)
+    return unpruned(work, **own)
+
+
+def every(*works: Work) -> Runs:
+    """Runs that all columns are of."""
+    return {"": works}
+
+
+def paper_rows(
+    table: str,
+    runs: Mapping[str | Label, Runs],
+    labels: int,
+    part: slice = slice(None),
+) -> tuple[Row, ...]:
+    """A table's rows.
+
+    Args:
+        runs: by a row's label; of two rows of one label the first one's.
+        labels: cells that are the row's label.
+        part: the cells of a row that are this table.
+    """
+    left = dict(runs)
+    rows = []
+    for cells in (cells[part] for cells in paper.rows(table)):
+        label = cells[:labels]
+        own = left.pop(label, None) or left.pop(label[0], None)
+        rows.append(Row(label, cells[labels:], own))
+    if left:
+        raise ValueError(f"no such rows: {', '.join(map(str, left))}.")
+    return tuple(rows)
+
+
+def accuracies(groups: Mapping[str, str]) -> tuple[Column, ...]:
+    """Columns of NAS-Bench-201 accuracies: prefix of the benchmark's names -> group of runs."""
+    headers = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "ImageNet16-120"}
+    return tuple(
+        Column(f"{headers[prefix]} {split}", f"{prefix}_{split}", group)
+        for prefix, group in groups.items()
+        for split in ("valid", "test")
+    )
+
+
+def own_columns(group: str = "") -> tuple[Column, ...]:
+    """What we add to each table of NAS-Bench-201."""
+    columns = (
+        ("CIFAR-10 test without `none`", "cifar10_test" + NONE),
+        ("skips of 6", "skips"),
+        ("samples", "samples"),
+        ("CPU s", "cpu"),
+    )
+    return tuple(Column(header, measure, group, paper=False) for header, measure in columns)

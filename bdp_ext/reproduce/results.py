@@ -1,0 +1,151 @@
+"""What the runs behind a table's cells gave."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.special import stdtrit
+
+from bdp_ext.query import Benchmark
+from bdp_ext.reproduce.measure import Measures, architectures, measure
+from bdp_ext.reproduce.plan import Run, run_of
+from bdp_ext.reproduce.scale import Scale
+from bdp_ext.reproduce.table import Column, Label, Row, Table
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run, and what came of it.
+
+    Attributes:
+        seed: of it.
+        run: of it.
+        measures: none if it failed.
+        cells: what was found, by rule.
+        failure: why there are no measures.
+    """
+
+    seed: int
+    run: Run
+    measures: Measures
+    cells: Mapping[str, str]
+    failure: str = ""
+
+
+Outcomes = Mapping[Label, Mapping[str, Sequence[Outcome]]]
+"""Label of a row -> group of columns -> outcomes, seed by seed."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Values of one measure, one a run or one a seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Of a sample, as in the paper's tables; 0 for a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def best(self) -> float:
+        return max(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the mean of many seeds lies with a confidence of 95 %, by Student's t; None for a
+        single value."""
+        count = len(self.values)
+        if count < 2:
+            return None
+        reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * self.std / count**0.5
+        return self.mean - reach, self.mean + reach
+
+
+class Results:
+    """The outcomes of a table's runs.
+
+    Args:
+        table: of them.
+        scale: the runs were made at.
+        seeds: how many, from 0.
+        runs: the folder of all runs.
+        benchmark: in which cells of NAS-Bench-201 are looked up.
+        failures: name of a run -> why it has no result.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        scale: Scale,
+        seeds: int,
+        runs: Path,
+        benchmark: Benchmark | None,
+        failures: Mapping[str, str],
+    ) -> None:
+        def outcome(run: Run, seed: int) -> Outcome:
+            if run.name in failures:
+                return Outcome(seed, run, {}, {}, failures[run.name])
+            return Outcome(seed, run, measure(run, runs, benchmark), architectures(run, runs))
+
+        self.table = table
+        self.outcomes: Outcomes = {
+            row.label: {
+                group: [
+                    outcome(run_of(work, scale, seed), seed)
+                    for seed in range(seeds)
+                    for work in works
+                ]
+                for group, works in (row.runs or {}).items()
+            }
+            for row in table.rows
+        }
+
+    def of(self, label: Label, group: str) -> Sequence[Outcome]:
+        """The outcomes of a row for a group of columns."""
+        groups = self.outcomes[label]
+        return groups.get(group, groups.get("", ()))
+
+    def summary(self, label: Label, column: Column) -> Summary | None:
+        """Of a cell of the table; None where nothing was measured."""
+        values = [
+            outcome.measures[column.measure]
+            for outcome in self.of(label, column.group)
+            if column.measure in outcome.measures
+        ]
+        return Summary(tuple(values)) if values else None
+
+    def why_not(self, row: Row, column: Column) -> str:
+        """Why a cell of the table has nothing of ours."""
+        if row.runs is None:
+            return "not run"
+        failures = {outcome.failure for outcome in self.of(row.label, column.group)} - {""}
+        return "; ".join(sorted(failures))
+
+    def by_seed(self, label: Label, measure: str) -> dict[int, float]:
+        """A row's mean for each seed, over its first group's runs."""
+        group = next(iter(self.outcomes[label]), "")
+        found: dict[int, list[float]] = {}
+        for outcome in self.of(label, group):
+            if measure in outcome.measures:
+                found.setdefault(outcome.seed, []).append(outcome.measures[measure])
+        return {seed: statistics.fmean(values) for seed, values in found.items()}
+
+    def differences(self, label: Label, other: Label, measure: str) -> Summary | None:
+        """One row's measure less another's, seed by seed."""
+        ours, theirs = self.by_seed(label, measure), self.by_seed(other, measure)
+        values = tuple(ours[seed] - theirs[seed] for seed in ours if seed in theirs)
+        return Summary(values) if values else None
+
+    def ratio(self, label: Label, other: Label, measure: str) -> float | None:
+        """One row's measure as a share of another's, of the same seeds."""
+        ours, theirs = self.by_seed(label, measure), self.by_seed(other, measure)
+        both = [seed for seed in ours if seed in theirs]
+        return sum(ours[s] for s in both) / sum(theirs[s] for s in both) if both else None
