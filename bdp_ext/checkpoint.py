@@ -65,7 +65,7 @@ def restore(state: dict[str, Any], job: Job) -> None:
 
 def file_format(kind: str) -> str:
     """What a checkpoint of this version says it is."""
-    return f"bdp_ext {kind} 1"
+    return f"bdp_ext {kind} 2"
 
 
 def _random_state() -> dict[str, Any]:

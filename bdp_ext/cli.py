@@ -1,4 +1,4 @@
-"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`,
+"""The command line: `bdp search`, `bdp query`, `bdp retrain`, `bdp draw`, `bdp report`,
 `bdp reproduce`, `bdp info`."""
 
 import json
@@ -19,11 +19,13 @@ from bdp_ext.cli_options import (
     resume_option,
     rows,
 )
+from bdp_ext.cli_report import report
 from bdp_ext.cli_reproduce import reproduce
 from bdp_ext.cli_retrain import draw, retrain
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
+from bdp_ext.pruners import PRUNERS
 from bdp_ext.pruning import CAPS
 from bdp_ext.pruning.schedule import KINDS
 from bdp_ext.spaces import SPACES
@@ -38,7 +40,8 @@ def bdp() -> None:
 _option = options(
     SearchConfig,
     [(f"space {name}", space.defaults) for name, space in SPACES.items()]
-    + [(f"method {name}", method.defaults) for name, method in METHODS.items()],
+    + [(f"method {name}", method.defaults) for name, method in METHODS.items()]
+    + [("other pruners", {"criterion": "low-low"})],
 )
 SHARE = click.FloatRange(0, 1)
 
@@ -58,6 +61,7 @@ SHARE = click.FloatRange(0, 1)
 @_option("batch_size", click.IntRange(1), "Samples a step on each level.")
 @_option("train_share", float, "Share of the images for the weights; the rest updates alpha.")
 @click.option("--bdp/--no-bdp", "bdp", default=True, help="Prune both data sets, or neither.")
+@_option("pruner", str, f"{', '.join(PRUNERS)}, or package.module:Name of your own.")
 @_option("interval", int, "Epochs between prunings, and the window of VoE.")
 @_option("keep_train", SHARE, "Share of the training level left at the end.")
 @_option("keep_valid", SHARE, "Share of the validation level left at the end.")
@@ -65,7 +69,7 @@ SHARE = click.FloatRange(0, 1)
 @_option("prune_valid", SHARE, "Share of the validation level each pruning takes.  [default: 0.3]")
 @_option("schedule", click.Choice(KINDS), "Shares of the current or of the initial size.")
 @_option("warmup", click.IntRange(0), "Epochs before the first pruning.")
-@_option("criterion", click.Choice(list(CRITERIA)), "VoE pruned from the two levels.")
+@_option("criterion", click.Choice(list(CRITERIA)), "Scores pruned first from the two levels.")
 @_option("balance", click.Choice(list(CAPS)), "Caps on what a class may lose (Eq. 6).")
 @_option("min_per_class", click.IntRange(1), "Samples every class keeps.")
 @_option("seed", int, "Of the split, the weights, the order and the augmentation.")
@@ -116,19 +120,21 @@ def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -
 
 
 def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
-    samples, unpruned = result["samples"], result["samples_unpruned"]
+    samples, extra = (sum(result[kind].values()) for kind in ("samples", "samples_extra"))
+    unpruned = sum(result["samples_unpruned"].values())
     seconds = result["seconds"]
-    overhead = (seconds["scoring"] + seconds["selecting"]) / seconds["cpu"]
+    overhead = sum(seconds[part] for part in ("scoring", "selecting", "passes")) / seconds["cpu"]
+    ours = f", {extra:,} of them for the pruner alone" if extra else ""
+    parts = "scoring, selecting and extra passes" if extra else "scoring and selecting"
     shown = {"cell": result["architecture"]}
     if result.get("architecture_without_none", result["architecture"]) != result["architecture"]:
         shown["without none"] = result["architecture_without_none"]
     shown["cost saved"] = (
-        f"{result['cost_saved']:.1%} ({sum(samples.values()):,} samples forwarded instead of "
-        f"{sum(unpruned.values()):,})"
+        f"{result['cost_saved']:.1%} ({samples + extra:,} samples forwarded instead of "
+        f"{unpruned:,}{ours})"
     )
     shown["time"] = (
-        f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, "
-        f"of which scoring and selecting {overhead:.2%}"
+        f"{seconds['wall']:.1f} s wall, {seconds['cpu']:.1f} s CPU, of which {parts} {overhead:.2%}"
     )
     shown["results"] = str(out / "result.json")
     rows(console, shown)
@@ -151,13 +157,15 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
     """Look a cell up in NAS-Bench-201."""
-    from bdp_ext.query import COLUMNS
-    from bdp_ext.query import query as look_up
+    from bdp_ext.query import COLUMNS, Benchmark, check
 
     if (run_folder is None) == (arch is None):
         raise UserError("give either --run DIR or --arch STRING.")
     cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
-    found = {name: look_up(cell, nb201) for name, cell in cells.items() if cell is not None}
+    for architecture in cells.values():
+        check(architecture)
+    benchmark = Benchmark(nb201)
+    found = {name: benchmark.cell(architecture) for name, architecture in cells.items()}
     if as_json:
         click.echo(json.dumps({name: vars(cell) for name, cell in found.items()}, indent=2))
         return
@@ -194,6 +202,7 @@ def _found_cells(folder: Path | None) -> dict[str, str]:
 
 bdp.add_command(retrain)
 bdp.add_command(draw)
+bdp.add_command(report)
 bdp.add_command(reproduce)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
-from bdp_ext.pruning import CAPS, Schedule
+from bdp_ext.pruners import find_pruner
+from bdp_ext.pruning import CAPS, Pruner, Schedule
 from bdp_ext.settings import Settings
 from bdp_ext.spaces import find_space
 
@@ -15,10 +16,10 @@ CRITERIA = {
     "low-high": ("lowest", "highest"),
     "high-low": ("highest", "lowest"),
     "high-high": ("highest", "highest"),
-    "random": ("random", "random"),
+    "random": ("random", "random"),  # BDP's only
 }
-"""--criterion: which VoE goes first, on the training and on the validation level (the paper's Table
-3)."""
+"""--criterion: which score goes first, on the training and on the validation level (the paper's
+Table 3)."""
 
 PRUNE = 0.3
 """Share of a level's current size that a pruning takes by default: with m = 9 prunings 4 % are left
@@ -32,6 +33,7 @@ class SearchConfig(Settings):
 
     Attributes:
         channels, cells: width of the first stage, cells a stage.
+        bdp: False is the pruner "none".
         train_share: share of the images that trains the weights; the rest updates alpha.
         keep_train, keep_valid: share of a level left at the end; or
         prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
@@ -54,6 +56,7 @@ class SearchConfig(Settings):
     batch_size: int = 64
     train_share: float = 0.5
     bdp: bool = True
+    pruner: str = "bdp"
     interval: int = 5
     keep_train: float | None = None
     keep_valid: float | None = None
@@ -88,15 +91,24 @@ class SearchConfig(Settings):
         for level in ("train", "valid"):
             if None not in (getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")):
                 raise UserError(f"give --keep-{level} or --prune-{level}, not both.")
-            if self.bdp:
+            if self.pruner_class:
                 self.level_schedule(level)
+        self._check_criterion()
 
     @classmethod
     def of(cls, **given: Any) -> "SearchConfig":
-        """The settings given, and for the others what is usual for the space and the method."""
+        """The settings given, and for the others what is usual for the space, the method and the
+        pruner."""
         space = find_space(given.get("space", cls.space))
         method = find_method(given.get("method", cls.method))
-        return cls(**{**space.defaults, **method.defaults, **given})
+        pruner = find_pruner(given.get("pruner", cls.pruner))
+        usual = {**space.defaults, **method.defaults, **(pruner.defaults if pruner else {})}
+        return cls(**{**usual, **given})
+
+    @property
+    def pruner_class(self) -> type[Pruner] | None:
+        """What prunes a level; None: nothing does."""
+        return find_pruner(self.pruner) if self.bdp else None
 
     @property
     def stages(self) -> int:
@@ -125,6 +137,15 @@ class SearchConfig(Settings):
             )
         except ValueError as error:
             raise UserError(f"pruning of the {level} level: {error}") from error
+
+    def _check_criterion(self) -> None:
+        pruner = self.pruner_class
+        if pruner and not set(CRITERIA[self.criterion]) <= set(pruner.criteria):
+            fits = [name for name, both in CRITERIA.items() if set(both) <= set(pruner.criteria)]
+            raise UserError(
+                f"--pruner {self.pruner} goes with --criterion {' or '.join(fits)}, got "
+                f"{self.criterion!r}."
+            )
 
     def _unscored(self, start: int) -> tuple[int, ...]:
         """The epochs by whose end a stage's supernet has scored a level fewer than two times.

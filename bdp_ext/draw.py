@@ -12,9 +12,13 @@ from bdp_ext.spaces.space import Edge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = ("svg", "png", "pdf")
-FAINT = "none"  # the operation of an edge that is not there
+ABSENT = "none"  # the operation of an edge that is not there
+
+INK, FAINT, PAPER = "#1f2328", "#9aa4af", "#ffffff"
+NODE_FACE, NODE_EDGE = "#dbe9f6", "#2b5b8a"
 
 # Inches.
 CHARACTER = 0.075  # of a label
@@ -41,16 +45,8 @@ def draw(graphs: Mapping[str, Sequence[Edge]], path: Path) -> None:
     if kind not in FORMATS:
         raise UserError(f"--out {path} must end in .{', .'.join(FORMATS)}.")
     import matplotlib
-    from matplotlib.figure import Figure
 
-    boxes = [_size(edges) for edges in graphs.values()]
-    width, height = max(w for w, _ in boxes), sum(h for _, h in boxes)
-    figure = Figure(figsize=(width, height))
-    top = height
-    for (name, edges), (_, own) in zip(graphs.items(), boxes, strict=True):
-        top -= own
-        axes = figure.add_axes((0, top / height, 1, own / height))
-        _draw(axes, name, edges, width, own)
+    figure = picture(graphs)
     # Text stays text, and the same graph gives the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bdp"}):
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -62,6 +58,21 @@ def draw(graphs: Mapping[str, Sequence[Edge]], path: Path) -> None:
             raise UserError(f"--out {path} cannot be written: {error.strerror}.") from error
 
 
+def picture(graphs: Mapping[str, Sequence[Edge]]) -> "Figure":
+    """The picture of graphs, one below the other (see `draw`)."""
+    from matplotlib.figure import Figure
+
+    boxes = [_size(edges) for edges in graphs.values()]
+    width, height = max(w for w, _ in boxes), sum(h for _, h in boxes)
+    figure = Figure(figsize=(width, height))
+    top = height
+    for (name, edges), (_, own) in zip(graphs.items(), boxes, strict=True):
+        top -= own
+        axes = figure.add_axes((0, top / height, 1, own / height))
+        _draw(axes, name, edges, width, own)
+    return figure
+
+
 def _draw(axes: "Axes", name: str, edges: Sequence[Edge], width: float, height: float) -> None:
     """One graph; the unit of the axes is an inch, and the row of nodes is at 0."""
     place = _places(edges)
@@ -69,7 +80,9 @@ def _draw(axes: "Axes", name: str, edges: Sequence[Edge], width: float, height: 
     axes.set_xlim(-MARGIN - 0.25, width - MARGIN - 0.25)
     axes.set_ylim(below, below + height)
     axes.set_axis_off()
-    axes.text(-MARGIN, below + height - 0.1, name, va="top", fontsize=11, fontweight="bold")
+    axes.text(
+        -MARGIN, below + height - 0.1, name, va="top", color=INK, fontsize=11, fontweight="bold"
+    )
     for edge, height_of_arc in zip(edges, _heights(edges, place), strict=True):
         _arc(axes, place[edge[0]], place[edge[1]], height_of_arc, edge[2])
     for node, x in place.items():
@@ -80,8 +93,9 @@ def _draw(axes: "Axes", name: str, edges: Sequence[Edge], width: float, height: 
             label,
             ha="center",
             va="center",
+            color=INK,
             fontsize=10,
-            bbox={"boxstyle": "round,pad=0.35", "facecolor": "#dbe9f6", "edgecolor": "#2b5b8a"},
+            bbox={"boxstyle": "round,pad=0.35", "facecolor": NODE_FACE, "edgecolor": NODE_EDGE},
         )
 
 
@@ -91,7 +105,7 @@ def _arc(axes: "Axes", start: float, end: float, height: float, label: str) -> N
     from matplotlib.path import Path as Curve
 
     middle = (start + end) / 2
-    color = "#b0b0b0" if label in ("", FAINT) else "#333333"
+    color = FAINT if label in ("", ABSENT) else INK
     aside, up = NODE[0], math.copysign(NODE[1], height)
     # The middle of such a curve is half-way between its ends and the point in between.
     points = [(start + aside, up), (middle, 2 * height - up), (end - aside, up)]
@@ -101,11 +115,11 @@ def _arc(axes: "Axes", start: float, end: float, height: float, label: str) -> N
             arrowstyle="-|>",
             mutation_scale=11,
             color=color,
-            linestyle=":" if label == FAINT else "-",
+            linestyle=":" if label == ABSENT else "-",
         )
     )
     if label:
-        box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        box = {"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none"}
         axes.text(
             middle, height, label, ha="center", va="center", fontsize=8, color=color, bbox=box
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from bdp_ext import pruned_file
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.files import write_json
@@ -69,7 +70,17 @@ def run(
         seed=config.seed,
     )
     search = Search(config, data)
-    files.complete(search, state, observer, _write_events)
+    written = -1
+
+    def write_pruned() -> None:
+        nonlocal written
+        prunings = len(search.prunings())
+        if config.bdp and prunings != written:
+            lost = {name: pruned_file.of_level(level) for name, level in search.levels.items()}
+            pruned_file.write(out / pruned_file.NAME, lost)
+            written = prunings
+
+    files.complete(search, state, observer, _write_events, write_pruned)
     result = make_result(search)
     write_json(files.result, result)
     return result
@@ -78,18 +89,21 @@ def run(
 def make_result(search: Search) -> dict[str, Any]:
     """The contents of `result.json` for a search that is done."""
     config = search.config
-    samples, unpruned = search.samples(), search.samples_unpruned()
+    samples, extra = search.samples(), search.samples_extra()
+    unpruned = search.samples_unpruned()
     return {
         "space": config.space,
         "method": config.method,
+        "pruner": config.pruner if config.bdp else "none",
         "data": config.data,
         "seed": config.seed,
         "epochs": config.all_epochs,
         **search.derive(),
         "alpha": search.alpha[0] if len(search.alpha) == 1 else search.alpha,
         "samples": samples,
+        "samples_extra": extra,
         "samples_unpruned": unpruned,
-        "cost_saved": 1 - sum(samples.values()) / sum(unpruned.values()),
+        "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
         "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],

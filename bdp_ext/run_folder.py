@@ -117,6 +117,7 @@ class Folder(Generic[S]):
         state: Record | None,
         observer: Observer[J],
         write_events: Callable[[Any, Record], None],
+        write_more: Callable[[], None] = lambda: None,
     ) -> None:
         """Do what is left of a job, saving it after each epoch.
 
@@ -125,6 +126,8 @@ class Folder(Generic[S]):
             state: what `saved_state` returned.
             observer: told of every step and epoch.
             write_events: writes an epoch's record to a TensorBoard `SummaryWriter`.
+            write_more: writes what else the folder holds of the job's state; called at the start
+                and after each epoch.
 
         Raises:
             UserError: the state is of other settings or images; nothing was written.
@@ -135,6 +138,7 @@ class Folder(Generic[S]):
         self.make()
         write_json(self.config, asdict(job.config))
         self.write_metrics(job.history)
+        write_more()
         observer.started(job)
         with _events(self.path, job.epoch) as events, stop_signals() as stop:
             while not job.done:
@@ -143,6 +147,7 @@ class Folder(Generic[S]):
                     record = job.end_epoch()
                     checkpoint.save(self.checkpoint, job)
                     self.append_metrics(record)
+                    write_more()
                     write_events(events, record)
                     observer.epoch_ended(job, record)
                 else:

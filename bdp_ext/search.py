@@ -10,18 +10,21 @@ print(record["architecture"])
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
+from bdp_ext.features import Features
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
 from bdp_ext.methods import Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
-from bdp_ext.pruning import BilevelPruner, LevelPruner, batches_in_pass, samples_drawn
+from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
 from bdp_ext.stopwatch import Stopwatch
 
@@ -59,7 +62,7 @@ class Search:
         halves = split_halves(data.labels, config.train_share, config.seed)
         self.levels = {}
         for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):
-            pruner = self._pruner(name, data.labels[half], seed) if config.bdp else None
+            pruner = self._pruner(name, data.labels[half], seed)
             self.levels[name] = Level(data, half, config.batch_size, pruner, seed)
         self.train, self.valid = self.levels["train"], self.levels["valid"]
 
@@ -84,6 +87,10 @@ class Search:
         self.supernet.to(memory_format=torch.channels_last)
         self.supernet.fused = config.fused
         self.supernet.checkpoint_cells = config.checkpoint_cells
+        pruner = self.train.pruner
+        self._features = Features(self.supernet) if pruner and pruner.features else None
+        for level in self.levels.values():
+            level.features = self._features
         self.weight_optimizer = torch.optim.SGD(
             self.supernet.weights(),
             config.lr,
@@ -108,13 +115,16 @@ class Search:
             Epoch(self.stage, self.epoch % config.epochs, config.epochs, config.alpha_start),
         )
 
-    def _past(self, stages: int) -> list[list[torch.Tensor]]:
+    def _past(self, stages: int) -> list[list[Tensor]]:
         """The alphas at the end of the first stages."""
         ends = [self.history[(stage + 1) * self.config.epochs - 1] for stage in range(stages)]
         return [[torch.tensor(alpha) for alpha in end["alpha"]] for end in ends]
 
-    def _pruner(self, level: str, labels: torch.Tensor, seed: int) -> LevelPruner:
-        return LevelPruner(
+    def _pruner(self, level: str, labels: Tensor, seed: int) -> Pruner | None:
+        kind = self.config.pruner_class
+        if kind is None:
+            return None
+        return kind(
             labels,
             self.config.level_schedule(level),
             criterion=CRITERIA[self.config.criterion][LEVELS.index(level)],
@@ -180,12 +190,23 @@ class Search:
         self.precision.step(gradients, weights, self.weight_optimizer, self.config.clip)
         self.steps += 1
 
+    @torch.no_grad()
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, classes], and the features [B, D] that the pruner needs, of an extra forward
+        pass that leaves no trace."""
+        self.supernet.eval()
+        with self.precision.autocast:
+            logits = self.supernet(images)
+        self.supernet.train()
+        features = self._features.of(logits) if self._features else logits[:, :0]
+        return logits.float(), features.float()
+
     def end_epoch(self) -> dict[str, Any]:
         """Close the epoch: record it, prune when it is time, lower the learning rate.
 
         Returns:
             The epoch's record: sizes, class balance, accuracy and loss of both levels before the
-            pruning, alpha, and the cell it stands for.
+            pruning, the samples that their updates saw, alpha, and the cell it stands for.
         """
         record: dict[str, Any] = {"epoch": self.epoch + 1}
         for name, level in self.levels.items():
@@ -194,6 +215,7 @@ class Search:
                 f"{name}_balance": level.balance,
                 f"{name}_accuracy": level.accuracy,
                 f"{name}_loss": level.loss,
+                f"{name}_seen": level.seen,
             }
         record |= self.derive()
         record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}
@@ -201,7 +223,10 @@ class Search:
         if every and record["epoch"] % every == 0 and self.valid.seen:
             record["eigenvalue"] = self._eigenvalue()
         for level in self.levels.values():
-            level.end_epoch()
+            level.end_epoch(
+                Passes(partial(level.show, self._outputs), partial(self.valid.show, self._outputs))
+            )
+        for level in self.levels.values():
             level.start_epoch()
         self.schedule.step()
         stage = self.stage
@@ -245,6 +270,10 @@ class Search:
         """Samples forwarded for each level's updates."""
         return {name: level.forwarded for name, level in self.levels.items()}
 
+    def samples_extra(self) -> dict[str, int]:
+        """Samples of each level forwarded for the pruners alone."""
+        return {name: level.extra for name, level in self.levels.items()}
+
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
         config = self.config
@@ -260,12 +289,14 @@ class Search:
         }
 
     def spent(self) -> dict[str, float]:
-        """Seconds so far, resumed runs added up: wall clock, CPU, and the CPU seconds of scoring
-        and selecting."""
+        """Seconds so far, resumed runs added up: wall clock, CPU, and the pruners' CPU seconds:
+        scoring, selecting, and extra forward passes."""
+        passes = sum(level.passing for level in self.levels.values())
         return {
             **self.stopwatch.lap(),
             "scoring": sum(level.scoring for level in self.levels.values()),
-            "selecting": sum(level.selecting for level in self.levels.values()),
+            "selecting": sum(level.selecting for level in self.levels.values()) - passes,
+            "passes": passes,
         }
 
     def state_dict(self) -> dict[str, Any]:

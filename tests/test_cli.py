@@ -44,7 +44,8 @@ def bdp(monkeypatch, capsys):
 def test_help_names_every_option_of_the_contract():
     text = CliRunner().invoke(cli.bdp, ["search", "--help"]).output
     options = (
-        "space method data out epochs channels cells batch-size train-share bdp no-bdp interval "
+        "space method data out epochs channels cells batch-size train-share bdp no-bdp pruner "
+        "interval "
         "keep-train keep-valid prune-train prune-valid schedule warmup criterion balance seed "
         "threads device resume image-size limit-train"
     )
@@ -88,6 +89,7 @@ def test_info_says_what_is_loaded(bdp):
         (["search", "--out", "OUT", "--train-share", "1.5", *TINY], "share"),
         (["search", "--out", "OUT", "--device", "cuda:99", *TINY], "--device cuda:99"),
         (["search", "--out", "OUT", "--space", "darts9"], "nas-bench-201"),
+        (["search", "--out", "OUT", "--pruner", "best", *TINY], "--pruner must be one of bdp"),
         (["search", "--out", "FILE", *TINY], "FILE"),
         (["search", "--out", "OUT", "--space", "darts", *TINY], "give at least 3"),
         (["search", "--out", "OUT", "--method", "pc-darts", "--alpha-start", "0", *TINY], "parts"),

@@ -178,7 +178,7 @@ def test_a_single_sample_left_over_is_not_a_batch():
             criterion(images @ parameter, target).backward()
     assert len(queue.pruner.live_indices["train"]) == 18
     assert [len(batch[1]) for batch in queue] == [8, 8, 2]
-    queue.pruner.levels["train"].pruner._live[queue.pruner.live_indices["train"][0]] = False
+    queue.pruner.levels["train"].pruner.pruned.epoch[queue.pruner.live_indices["train"][0]] = 1
     queue.pruner.levels["train"].renew()
     assert len(queue) == 2
     assert [len(batch[1]) for batch in queue] == [8, 8]

@@ -17,6 +17,7 @@ OPERATIONS = [
     "depthwise_conv2d",
     "node_sum",
     "norm_relu",
+    "pool3x3",
 ]
 
 

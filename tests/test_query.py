@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from bdp_ext.errors import UserError
-from bdp_ext.query import COLUMNS, query
+from bdp_ext.query import COLUMNS, Benchmark, Cell
 
 BEST = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|"
@@ -15,6 +15,10 @@ ALL_SKIP = (
     "|skip_connect~0|+|skip_connect~0|skip_connect~1|"
     "+|skip_connect~0|skip_connect~1|skip_connect~2|"
 )
+
+
+def query(architecture, file) -> Cell:
+    return Benchmark(file).cell(architecture)
 
 
 def test_table_knows_the_best_and_the_collapsed_cell(data_folder):

@@ -85,6 +85,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
     assert list(result) == [
         "space",
         "method",
+        "pruner",
         "data",
         "seed",
         "epochs",
@@ -92,6 +93,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
         "architecture_without_none",
         "alpha",
         "samples",
+        "samples_extra",
         "samples_unpruned",
         "cost_saved",
         "seconds",
@@ -99,7 +101,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
         "prunings",
         "versions",
     ]
-    assert set(result["seconds"]) == {"wall", "cpu", "scoring", "selecting"}
+    assert set(result["seconds"]) == {"wall", "cpu", "scoring", "selecting", "passes"}
     assert [set(row) for row in result["history"]] == [set(HISTORY)] * 3
     assert [set(row) for row in result["prunings"]] == [set(PRUNING)] * 2
     forwarded, unpruned = result["samples"], result["samples_unpruned"]
@@ -112,7 +114,7 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
     assert metrics[-1]["alpha"] == [result["alpha"]]
     assert SearchConfig(**json.loads((tmp_path / "config.json").read_text())) == CONFIG
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
-    assert checkpoint.read(tmp_path / "checkpoint.pt", "search")["format"] == "bdp_ext search 1"
+    assert checkpoint.read(tmp_path / "checkpoint.pt", "search")["format"] == "bdp_ext search 2"
 
 
 @pytest.fixture(scope="module")

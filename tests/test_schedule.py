@@ -1,5 +1,7 @@
 """When a level is pruned and how many samples are asked for."""
 
+from dataclasses import replace
+
 import pytest
 
 from bdp_ext.pruning import Schedule
@@ -81,3 +83,16 @@ def test_prunings_are_multiples_below_the_end_and_after_the_warmup(
 def test_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         Schedule(**{"epochs": 10, "interval": 2, "ratio": 0.3, **options})
+
+
+@pytest.mark.parametrize("size", [{"ratio": 0.3}, {"keep": 0.2}])
+@pytest.mark.parametrize("kind", ["geometric", "linear"])
+def test_at_once_asks_at_the_first_pruning_for_what_all_would_take(kind, size):
+    gradual = Schedule(12, 3, kind=kind, warmup=4, **size)
+    once = replace(gradual, once=True)
+    left = 1000
+    for epoch in gradual.prunings:
+        left -= gradual.asked(epoch, left, 1000)
+    assert (gradual.prunings, once.prunings) == ((6, 9), (6,))
+    assert once.asked(6, 1000, 1000) == 1000 - left
+    assert once.asked(6, 900, 1000) == 900 - left

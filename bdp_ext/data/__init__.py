@@ -3,7 +3,7 @@ normalised."""
 
 from bdp_ext.data.augment import Augmentation, cutout, normalize
 from bdp_ext.data.image_set import ImageSet, MemorySet
-from bdp_ext.data.loading import NAMES, image_size, load
+from bdp_ext.data.loading import NAMES, image_size, load, read_some
 from bdp_ext.data.split import split_halves
 from bdp_ext.data.streamed_set import StreamedSet
 
@@ -17,5 +17,6 @@ __all__ = [
     "image_size",
     "load",
     "normalize",
+    "read_some",
     "split_halves",
 ]

@@ -62,9 +62,7 @@ def load(
     if limit is not None and subset is not None:
         raise UserError("give --limit-train or --subset, not both.")
     source = _open(os.fspath(name_or_dir), split, root or named.default_root())
-    if subset is not None:
-        limit = round(subset * len(source.labels))
-    index = choose(source.labels, limit, seed)
+    index = _chosen(source, limit, subset, seed)
     if stream:
         return _streamed(source, index, image_size)
     images = source.read(index, image_size)
@@ -84,6 +82,42 @@ def image_size(name_or_dir: str | os.PathLike[str], root: Path | None = None) ->
     return min(source.read(torch.tensor([0]), None).shape[2:])
 
 
+def read_some(
+    name_or_dir: str | os.PathLike[str],
+    index: torch.Tensor,
+    *,
+    root: Path | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    subset: float | None = None,
+    seed: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """A few training images of what `load` gives with the same arguments, without loading the
+    others; nothing is downloaded.
+
+    Args:
+        index: [M] int64, positions in that set.
+
+    Returns:
+        The images [M, 3, H, W] uint8, their labels [M] int64, and the names of all classes.
+
+    Raises:
+        UserError: as `load`, and where the set is not there or has fewer images.
+    """
+    source = _open(os.fspath(name_or_dir), "train", root or named.default_root(), download=False)
+    kept = _chosen(source, limit, subset, seed)
+    if len(index) and int(index.max()) >= len(kept):
+        raise UserError(f"{name_or_dir} has {len(kept)} images, and no number {int(index.max())}.")
+    index = kept[index]
+    return source.read(index, image_size), source.labels[index], source.classes
+
+
+def _chosen(source: Source, limit: int | None, subset: float | None, seed: int) -> torch.Tensor:
+    if subset is not None:
+        limit = round(subset * len(source.labels))
+    return choose(source.labels, limit, seed)
+
+
 def _streamed(source: Source, index: torch.Tensor, image_size: int | None) -> StreamedSet:
     if source.files is None:
         raise UserError("--stream is for a folder of images; this set is held in memory anyway.")
@@ -98,14 +132,14 @@ def _streamed(source: Source, index: torch.Tensor, image_size: int | None) -> St
     )
 
 
-def _open(name: str, split: str, root: Path) -> Source:
+def _open(name: str, split: str, root: Path, download: bool = True) -> Source:
     match name.lower():
         case "digits":
             return named.open_digits(split)
         case "cifar10":
-            return named.open_cifar(named.CIFAR10, split, root)
+            return named.open_cifar(named.CIFAR10, split, root, download)
         case "cifar100":
-            return named.open_cifar(named.CIFAR100, split, root)
+            return named.open_cifar(named.CIFAR100, split, root, download)
         case "imagenet16-120":
             return named.open_imagenet16(split, root)
     path = Path(os.path.expanduser(name))

@@ -79,10 +79,12 @@ CIFAR100 = Cifar(
 )
 
 
-def open_cifar(cifar: Cifar, split: str, root: Path) -> Source:
+def open_cifar(cifar: Cifar, split: str, root: Path, download: bool = True) -> Source:
     """CIFAR in the layout of torchvision, which also downloads it the first time."""
     folder = root / cifar.folder
     if not os.path.isdir(folder):
+        if not download:
+            raise UserError(f"{folder} is not there.")
         _download(cifar, root)
     advice = f"remove {folder} and start again, it will be downloaded."
     names = _pickles.read(folder / cifar.names_file, (cifar.names_key,), advice)[cifar.names_key]

@@ -141,7 +141,9 @@ class Options:
         try:
             if len(stages) == 1:
                 return Schedule(total, interval, prune, keep, self.schedule, warmup)
-            return StagedSchedule(total, interval, prune, keep, self.schedule, warmup, stages)
+            return StagedSchedule(
+                total, interval, prune, keep, self.schedule, warmup, stages=stages
+            )
         except ValueError as error:
             raise ValueError(f"bdp_ext.prune: the {name} level: {error}") from error
 

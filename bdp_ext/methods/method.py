@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from bdp_ext.spaces import Space, Supernet
+from bdp_ext.spaces.space import Names
 
 Past = Sequence[Sequence[Tensor]]
 """Of each stage that is over, its alphas at the end."""
@@ -23,6 +24,13 @@ class Batch:
     index: Tensor  # [B] int64, CPU, the samples' numbers in their level
     images: Tensor  # [B, 3, H, W] float32
     target: Tensor  # [B] int64
+    weight: Tensor | None = None  # [B] float32, of each sample's loss; None: all alike
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        if self.weight is None:
+            return cross_entropy(logits, self.target)
+        return (cross_entropy(logits, self.target, reduction="none") * self.weight).mean()
 
 
 class Loss(NamedTuple):
@@ -75,7 +83,7 @@ class Step:
         """Cross-entropy of a batch; `forward` stands in for the supernet."""
         with self.autocast:
             logits = (forward or self.supernet)(batch.images)
-            return Loss(cross_entropy(logits, batch.target), logits)
+            return Loss(batch.loss(logits), logits)
 
 
 @contextmanager
@@ -124,6 +132,10 @@ class Method:
     def derive(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> dict[str, str]:
         """The cell that the alphas stand for (see `Space.derive`)."""
         return space.derive(alphas)
+
+    def names(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> Names:
+        """What the numbers of the alphas stand for (see `Space.names`)."""
+        return space.names(alphas)
 
     def architecture_loss(self, step: Step, valid: Batch) -> Loss:
         """The loss of a validation batch, what is added to it included."""

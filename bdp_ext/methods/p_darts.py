@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from bdp_ext.errors import UserError
 from bdp_ext.methods.method import Epoch, Method, Past
 from bdp_ext.spaces import Space, Supernet
-from bdp_ext.spaces.darts import ALL, Choices, DartsSupernet, strongest_inputs
+from bdp_ext.spaces.darts import ALL, Choices, DartsSupernet, name_rows, strongest_inputs
 from bdp_ext.spaces.darts_cell import CANDIDATES, EDGES
 from bdp_ext.spaces.genotype import Genotype
 from bdp_ext.spaces.mixed_op import MixedOp
+from bdp_ext.spaces.space import Names
 
 KEPT = (8, 5, 3)
 """Candidates of an edge in each stage."""
@@ -92,6 +93,9 @@ class PDarts(Method):
             if len(skips) <= MOST_SKIPS:
                 return {"architecture": str(Genotype(inputs, strongest_inputs(reduce)))}
             normal[min(skips, key=lambda row: float(normal[row, skip])), skip] = 0
+
+    def names(self, space: Space, alphas: Sequence[Tensor], past: Past = ()) -> Names:
+        return name_rows(*remaining(past))
 
 
 def remaining(past: Past) -> tuple[Choices, Choices]:

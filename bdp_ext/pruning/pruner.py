@@ -1,27 +1,19 @@
-"""The pruner of one level, and of both levels with one clock.
+"""What the pruners of one level have in common: live samples, schedule, class caps, report, state.
 
-pruner = LevelPruner(labels, Schedule(epochs=50, interval=5, ratio=0.3), criterion="lowest")
-for epoch in range(50):
-    for index, images, target in batches(pruner.live):
-        logits = model(images)
-        pruner.observe(index, logits, target)
-        ...
-    pruner.end_epoch()
+A method is a subclass that scores samples: see `LevelPruner` in `bdp.py`, and `bdp_ext/pruners/`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bdp_ext import ops
 from bdp_ext.pruning.balance import CAPS, CapsExpression, balance_degree
+from bdp_ext.pruning.pruned import Pruned
 from bdp_ext.pruning.schedule import Schedule
-from bdp_ext.pruning.window import ErrorWindow
-
-CRITERIA = ("lowest", "highest", "random")
 
 
 @dataclass(frozen=True)
@@ -30,12 +22,12 @@ class Pruning:
 
     Attributes:
         epoch: after which epoch, counted from 1.
-        before: live samples before it.
+        before: samples it chose from: the live ones; all, where pruned samples may come back.
         asked: samples that the schedule asked for.
-        taken: samples pruned; fewer than asked when caps bind or samples have no VoE.
+        taken: samples pruned; fewer than asked when caps bind or samples have no score.
         after: live samples after it.
-        unscored: live samples without a VoE (fewer than two scores in the window), which stay.
-        balance_before: b of the live samples before.
+        unscored: samples without a score (by BDP: fewer than two errors in the window), which stay.
+        balance_before: b of the samples before.
         balance_after: b of them after.
         capped_classes: the classes that would have lost more without their cap.
     """
@@ -51,23 +43,73 @@ class Pruning:
     capped_classes: list[int]
 
 
-class LevelPruner:
-    """Scores, and the live samples, of one data set.
+class Outputs(NamedTuple):
+    """What a network says of n samples."""
+
+    logits: Tensor  # [n, C] float32
+    target: Tensor  # [n] int64
+    features: Tensor  # [n, D] float32, input of its last layer; D = 0 unless the pruner needs it
+
+
+class Passes(NamedTuple):
+    """Extra forward passes, for pruners that need more than training shows; the loop counts them.
+
+    Attributes:
+        own: the outputs for these samples [n] int64 of the pruner's level.
+        valid: the outputs for all samples of the validation level.
+    """
+
+    own: Callable[[Tensor], Outputs]
+    valid: Callable[[], Outputs]
+
+
+def required(passes: Passes | None, pruner: str) -> Passes:
+    """The passes that a method cannot do without.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if passes is None:
+        raise ValueError(f"the {pruner} pruner needs forward passes: give end_epoch(passes).")
+    return passes
+
+
+class Pruner:
+    """Scores, and the live samples, of one data set; subclasses say what the scores are.
+
+    The schedule says when how many samples go, and each class has a cap on what it may lose, so
+    that methods can be compared at the same sizes.
 
     Args:
         labels: [N] int64, the class of every sample.
         schedule: when and how much.
-        criterion: which VoE goes first: "lowest", "highest" or "random" (a random one, under the
-            same caps).
+        criterion: which score goes first, one of `criteria`.
         balance: "paper", "none", or an expression of your own for the caps N_i (see
             `CapsExpression`).
         min_per_class: samples that every class keeps.
-        seed: of "random".
+        seed: of what the method draws at random.
         device: where the logits will be.
+
+    Attributes:
+        name: as the command line spells it.
+        defaults: settings of `SearchConfig` that are usual for this method.
+        criteria: what `criterion` may be.
+        once: prunes once, when the schedule's first pruning is due, down to what its last one
+            would leave.
+        returns: every pruning chooses from all samples, so that pruned ones may come back.
+        features: needs the input of the network's last layer.
+        scores: the method's own tensors; `_blank` makes them, and a state holds them.
 
     Raises:
         ValueError: an argument outside its range.
     """
+
+    name = "pruner"
+    defaults: Mapping[str, Any] = {"criterion": "low-low"}
+    criteria: tuple[str, ...] = ("lowest", "highest")
+    once = False
+    returns = False
+    features = False
 
     def __init__(
         self,
@@ -87,58 +129,71 @@ class LevelPruner:
             )
         if int(labels.min()) < 0:
             raise ValueError(f"labels must be >= 0, got {int(labels.min())}.")
-        if criterion not in CRITERIA:
-            raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}.")
+        if criterion not in self.criteria:
+            raise ValueError(
+                f"criterion must be one of {', '.join(self.criteria)}, got {criterion!r}."
+            )
         if isinstance(balance, str) and balance not in CAPS:
             raise ValueError(f"balance must be one of {', '.join(CAPS)}, got {balance!r}.")
         if min_per_class < 1:
             raise ValueError(f"min_per_class must be >= 1, got {min_per_class}.")
-        self.schedule = schedule
+        self.schedule = replace(schedule, once=True) if self.once else schedule
         self.criterion = criterion
         self.min_per_class = min_per_class
         self.epoch = 0
         self.prunings: list[Pruning] = []
-        self.window = ErrorWindow(schedule.interval, labels.numel(), device)
+        self.pruned = Pruned(labels.numel(), device)
         self._caps = CAPS[balance] if isinstance(balance, str) else balance
         self._labels = labels.to(device)
-        self._live = torch.ones(labels.numel(), dtype=torch.bool, device=device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
         self._present = self._count(torch.arange(labels.numel(), device=device)) > 0
         self._generator = torch.Generator().manual_seed(seed)
+        self.scores = self._blank()
 
     @property
     def live(self) -> Tensor:
         """[n] int64, the samples still there, ascending, on the pruner's device."""
-        return self._live.nonzero().squeeze(1)
+        return self.pruned.live
+
+    @property
+    def weights(self) -> Tensor | None:
+        """[N] float32, by which the loop multiplies each sample's loss; None: it does not."""
+        return None
 
     @property
     def balance(self) -> float:
         """b of the live samples (Eq. 5)."""
-        return balance_degree(self._count(self.live)[self._present])
+        return self._balance(self._count(self.live))
 
-    def observe(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
-        """Score a batch from logits the loop has anyway; a sample's first score in an epoch counts.
+    def observe(
+        self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
+    ) -> None:
+        """Take notice of a batch that the loop computed anyway; a sample's first pass in an epoch
+        counts.
 
         Args:
             index: [B] int64, which samples of this level these are.
             logits: [B, C] float32, float16 or bfloat16, on the pruner's device. Read detached.
             target: [B] int64.
+            features: [B, D] floating, input of the network's last layer, where the method needs it.
 
         Raises:
             ValueError: wrong shape, dtype or device.
         """
-        device = self.window.scores.device
-        self.window.record(index.to(device), logits, target.to(device))
 
-    def end_epoch(self) -> Pruning | None:
-        """Close the epoch; prunes when the schedule says so and returns what was done, else
-        None."""
+    def end_epoch(self, passes: Passes | None = None) -> Pruning | None:
+        """Close the epoch; prunes when the schedule says so and returns what was done, else None.
+
+        Args:
+            passes: for the methods that ask for extra forward passes.
+        """
         self.epoch += 1
-        self.window.settle()
-        pruning = self._prune() if self.epoch in self.schedule.prunings else None
-        self.window.advance()
-        return pruning
+        return self._prune(passes) if self._due() else None
+
+    def forget(self) -> None:
+        """Begin anew: scores of another network are not to be compared with those to come."""
+        self.scores = self._blank()
 
     def report(self) -> list[dict[str, Any]]:
         """Every pruning so far, as plain values (see `Pruning`)."""
@@ -148,42 +203,66 @@ class LevelPruner:
         """Tensors and plain values; loads with `weights_only=True`."""
         return {
             "epoch": self.epoch,
-            "window": self.window.state_dict(),
-            "live": self._live,
+            "scores": self.scores,
+            "pruned": self.pruned.state_dict(),
             "generator": self._generator.get_state(),
             "prunings": self.report(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch = state["epoch"]
-        self.window.load_state_dict(state["window"])
-        self._live.copy_(state["live"])
+        self.scores = {k: score.to(self._labels.device) for k, score in state["scores"].items()}
+        self.pruned.load_state_dict(state["pruned"])
         self._generator.set_state(state["generator"])
         self.prunings = [Pruning(**pruning) for pruning in state["prunings"]]
 
-    def _count(self, samples: Tensor) -> Tensor:
-        return torch.bincount(self._labels[samples], minlength=self._classes).cpu()
+    def _blank(self) -> dict[str, Tensor]:
+        """The method's own tensors as they are before the first sample."""
+        return {}
 
-    def _prune(self) -> Pruning:
-        live = self.live
-        counts, balance = self._count(live), self.balance
-        asked = self.schedule.asked(self.epoch, live.numel(), self._live.numel())
+    def _score(self, samples: Tensor, asked: int, passes: Passes | None) -> Tensor:
+        """The scores of samples [n] int64, `asked` of which are to go: [n] float32, on the
+        pruner's device; NaN: the sample stays."""
+        raise NotImplementedError
+
+    def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
+        """What the record of a pruning says of these samples [n]: their score, or what it stands
+        for: [n] float32."""
+        return score
+
+    def _due(self) -> bool:
+        """Whether the epoch that ends is one to prune after."""
+        return self.epoch in self.schedule.prunings
+
+    def _asked(self, samples: int) -> int:
+        """How many of so many samples are to go."""
+        live = self.live.numel()
+        return samples - live + self.schedule.asked(self.epoch, live, self._labels.numel())
+
+    def _prune(self, passes: Passes | None) -> Pruning:
+        total = self._labels.numel()
+        samples = torch.arange(total, device=self._labels.device) if self.returns else self.live
+        counts = self._count(samples)
+        balance = self._balance(counts)
+        asked = self._asked(samples.numel())
         expression = self._caps(counts, balance, len(self.schedule.prunings))
-        cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(live.device)
+        cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(samples.device)
 
-        scored = live[~self.window.voe[live].isnan()]
-        score, label = self._score(scored), self._labels[scored]
+        score = self._score(samples, asked, passes)
+        known = ~score.isnan()
+        scored, score = samples[known], score[known]
+        label = self._labels[scored]
         largest = self.criterion == "highest"
         mask, _ = ops.capped_topk(score, label, cap, asked, largest=largest)
-        self._live[scored[mask]] = False
+        self.pruned.take(self.epoch, samples, scored, self._recorded(scored, score), mask)
 
         pruning = Pruning(
             epoch=self.epoch,
-            before=live.numel(),
+            before=samples.numel(),
             asked=asked,
             taken=int(mask.sum()),
-            after=int(self._live.sum()),
-            unscored=live.numel() - scored.numel(),
+            after=self.live.numel(),
+            unscored=samples.numel() - scored.numel(),
             balance_before=balance,
             balance_after=self.balance,
             capped_classes=_capped(score, label, mask, asked, largest),
@@ -191,10 +270,11 @@ class LevelPruner:
         self.prunings.append(pruning)
         return pruning
 
-    def _score(self, samples: Tensor) -> Tensor:
-        if self.criterion == "random":
-            return torch.rand(samples.numel(), generator=self._generator).to(samples.device)
-        return self.window.voe[samples]
+    def _count(self, samples: Tensor) -> Tensor:
+        return torch.bincount(self._labels[samples], minlength=self._classes).cpu()
+
+    def _balance(self, counts: Tensor) -> float:
+        return balance_degree(counts[self._present])
 
 
 def _capped(score: Tensor, label: Tensor, mask: Tensor, asked: int, largest: bool) -> list[int]:
@@ -213,46 +293,3 @@ def _capped(score: Tensor, label: Tensor, mask: Tensor, asked: int, largest: boo
     elif asked == 0:
         return []
     return sorted(set(label[passed_over].tolist()))
-
-
-class BilevelPruner:
-    """The training level's and the validation level's pruner, on one clock.
-
-    Args:
-        train: pruner of D_T, which updates the weights; the paper prunes its lowest VoE.
-        valid: pruner of D_V, which updates alpha; the paper prunes its highest VoE.
-    """
-
-    def __init__(self, train: LevelPruner, valid: LevelPruner) -> None:
-        self.levels = {"train": train, "valid": valid}
-
-    @property
-    def train(self) -> LevelPruner:
-        return self.levels["train"]
-
-    @property
-    def valid(self) -> LevelPruner:
-        return self.levels["valid"]
-
-    def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
-        """`LevelPruner.observe` of the level "train" or "valid"."""
-        self.levels[level].observe(index, logits, target)
-
-    def end_epoch(self) -> dict[str, Pruning]:
-        """Close the epoch on both levels; what was pruned, by level."""
-        done = {name: level.end_epoch() for name, level in self.levels.items()}
-        return {name: pruning for name, pruning in done.items() if pruning is not None}
-
-    def report(self) -> list[dict[str, Any]]:
-        """Every pruning so far in order of time, each with its `level`."""
-        rows = [
-            {"level": name, **row} for name, level in self.levels.items() for row in level.report()
-        ]
-        return sorted(rows, key=lambda row: int(row["epoch"]))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: level.state_dict() for name, level in self.levels.items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, level in self.levels.items():
-            level.load_state_dict(state[name])

@@ -1,7 +1,7 @@
 """When a level is pruned, and how many samples are asked for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 KINDS = ("geometric", "linear")
@@ -29,6 +29,7 @@ class Schedule:
         warmup: epochs before the first pruning.
         unscored: epochs after which no pruning happens, because too few scores are known then (the
             level was not used, or the network is new).
+        once: all at the first pruning: it asks for what all of them would take.
 
     Raises:
         ValueError: a value outside its range, both or neither of ratio and keep, or no pruning at
@@ -44,6 +45,7 @@ class Schedule:
     kind: str = "geometric"
     warmup: int = 0
     unscored: tuple[int, ...] = ()
+    once: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -70,7 +72,8 @@ class Schedule:
     @property
     def prunings(self) -> tuple[int, ...]:
         """The epochs (counted from 1) after which a pruning happens."""
-        return tuple(epoch for epoch in self._due if epoch not in self.unscored)
+        prunings = tuple(epoch for epoch in self._due if epoch not in self.unscored)
+        return prunings[:1] if self.once else prunings
 
     @property
     def _due(self) -> range:
@@ -85,6 +88,11 @@ class Schedule:
             live: the level's size now.
             initial: the level's size at the start.
         """
+        if self.once:
+            gradual, left = replace(self, once=False), initial
+            for each in gradual.prunings:
+                left = max(0, left - gradual.asked(each, left, initial))
+            return max(0, live - left)
         if self.ratio is not None:
             # As written: 0.29 of 100 is 29, not int(28.999...).
             return math.floor(

@@ -17,13 +17,15 @@ from bdp_ext.spaces.genotype import Genotype, NodeInput
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import FactorizedReduce, ReluConvBn
 from bdp_ext.spaces.protocols import DARTS, Protocols
-from bdp_ext.spaces.space import Edge, Supernet
+from bdp_ext.spaces.space import Edge, Names, Supernet
 
 Choices = Sequence[Sequence[str]]
 """For each of the 14 edges of a cell the names of its candidates, as many on every edge."""
 
 ALL: Choices = [list(CANDIDATES)] * len(EDGES)
 
+STATES = ("k-2", "k-1", *map(str, range(NODES)))
+"""Names of what a node can read: the two cells before, and the nodes."""
 
 IMAGENET_SIZE = 128
 """Height and width from which images are searched with ImageNet's stem."""
@@ -202,6 +204,9 @@ class Darts:
         normal, reduce = map(strongest_inputs, weights)
         return {"architecture": str(Genotype(normal, reduce))}
 
+    def names(self, alphas: Sequence[Tensor]) -> Names:
+        return name_rows(ALL, ALL)
+
     def network(
         self,
         architecture: str,
@@ -244,6 +249,15 @@ def _arrows(inputs: list[NodeInput], concat: tuple[int, ...]) -> list[Edge]:
         for operation, source in sorted(inputs[2 * node : 2 * node + 2], key=lambda edge: edge[1])
     ]
     return [*arrows, *((names[state], "c_{k}", "") for state in concat)]
+
+
+def name_rows(normal: Choices, reduce: Choices) -> Names:
+    """`Space.names`, given the candidates of each edge of both cells."""
+    rows = [f"{STATES[source]}→{node}" for node, source in EDGES]
+    return {
+        kind: {row: list(names) for row, names in zip(rows, choices, strict=True)}
+        for kind, choices in (("normal", normal), ("reduce", reduce))
+    }
 
 
 def strongest_inputs(weights: Tensor) -> list[NodeInput]:

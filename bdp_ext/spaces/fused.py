@@ -22,25 +22,41 @@ from bdp_ext.spaces.operations import (
     ReluConvBn,
     SeparableConv,
 )
+from bdp_ext.spaces.separable import convolve
 
 
 class Source:
-    """A node's output x [B, C, H, W], and what the edges that read it share."""
+    """A node's output x [B, C, H, W], and what the edges that read it share.
 
-    def __init__(self, x: Tensor) -> None:
+    Args:
+        pools: which of the average and the maximum pool they may ask for.
+    """
+
+    def __init__(self, x: Tensor, pools: tuple[bool, bool] = (False, False)) -> None:
         self.x = x
-        self._pooled: dict[tuple[type, Any], Tensor] = {}
+        self._pools = pools
+        self._pooled: dict[int, tuple[Tensor, Tensor]] = {}
 
     @cached_property
     def relu(self) -> Tensor:
         return self.x.relu()
 
     def pooled(self, pool: nn.Module) -> Tensor:
-        """A 3x3 pool of x, with its padding left out."""
-        key = type(pool), pool.stride
-        if key not in self._pooled:
-            self._pooled[key] = pool(self.x)
-        return self._pooled[key]
+        """A 3x3 pool of x that does not count its padding."""
+        stride = int(pool.stride)  # type: ignore[arg-type]
+        if stride not in self._pooled:
+            average, maximum = self._pools
+            self._pooled[stride] = ops.pool3x3(self.x, stride, average=average, maximum=maximum)
+        return self._pooled[stride][isinstance(pool, nn.MaxPool2d)]
+
+
+def is_shared_pool(pool: nn.Module) -> bool:
+    """Whether `Source.pooled` computes it."""
+    if isinstance(pool, nn.MaxPool2d):
+        return pool.kernel_size == 3 and pool.padding == 1 and pool.dilation == 1
+    if isinstance(pool, nn.AvgPool2d):
+        return pool.kernel_size == 3 and pool.padding == 1 and not pool.count_include_pad
+    return False
 
 
 @singledispatch
@@ -59,14 +75,14 @@ def _(operation: ReluConvBn, source: Source) -> tuple[Tensor, bool]:
 
 @before_norm.register
 def _(operation: DilatedConv, source: Source) -> tuple[Tensor, bool]:
-    return operation.convolve(source.relu), True
+    return convolve(operation, source.relu, norm_relu=False), True
 
 
 @before_norm.register
 def _(operation: SeparableConv, source: Source) -> tuple[Tensor, bool]:
     first, second = cast(Iterable[DilatedConv], operation)
-    y = ops.norm_relu(first.convolve(source.relu), first.eps)
-    return second.convolve(y), True
+    y = convolve(first, source.relu, norm_relu=False)
+    return convolve(second, y, norm_relu=True), True
 
 
 @before_norm.register
@@ -82,7 +98,8 @@ def _(operation: NormedPool, source: Source) -> tuple[Tensor, bool]:
 
 @before_norm.register
 def _(operation: nn.AvgPool2d, source: Source) -> tuple[Tensor, bool]:
-    return source.pooled(operation), False
+    shared = is_shared_pool(operation)
+    return source.pooled(operation) if shared else operation(source.x), False
 
 
 def normed(operation: nn.Module, x: Tensor) -> Tensor:
@@ -94,8 +111,8 @@ def normed(operation: nn.Module, x: Tensor) -> Tensor:
 class PartialSource(Source):
     """A source of which one part of the channels is searched and the others pass by (PC-DARTS)."""
 
-    def __init__(self, x: Tensor, searched: int) -> None:
-        super().__init__(x[:, :searched].contiguous(memory_format=torch.channels_last))
+    def __init__(self, x: Tensor, pools: tuple[bool, bool], searched: int) -> None:
+        super().__init__(x[:, :searched].contiguous(memory_format=torch.channels_last), pools)
         self._others = x[:, searched:]
         self._passed: dict[type, Tensor] = {}
 
@@ -127,6 +144,11 @@ class Nodes(nn.Module):
             mixed = [(row, _mixed(edges[row])) for row in rows]
             picks = [row * len(op.operations) + k for row, op in mixed for k in op.computed]
             self.register_buffer(f"picks_{node}", torch.tensor(picks), persistent=False)
+        pools = [module for module in edges.modules() if is_shared_pool(module)]
+        average, maximum = (
+            any(isinstance(pool, kind) for pool in pools) for kind in (nn.AvgPool2d, nn.MaxPool2d)
+        )
+        self.pools = average, maximum
 
     def forward(
         self,
@@ -140,7 +162,7 @@ class Nodes(nn.Module):
         if strengths is not None:
             weights = weights * strengths.unsqueeze(1)
         weights = weights.flatten()
-        sources: list[Any] = [_source(x, edges[0]) for x in inputs]
+        sources: list[Any] = [self._source(x, edges[0]) for x in inputs]
         nodes = []
         for node, rows in enumerate(self.rows):
             found = [
@@ -157,16 +179,17 @@ class Nodes(nn.Module):
                 y = torch.cat([y, ops.node_sum(passed, strength, [False] * len(rows))], 1)
                 y = torch.channel_shuffle(y, edges[0].part)
             nodes.append(y)
-            sources.append(_source(y, edges[0]))
+            sources.append(self._source(y, edges[0]))
         return nodes
+
+    def _source(self, x: Tensor, edge: nn.Module) -> Source:
+        if isinstance(edge, PartialMixedOp):
+            return PartialSource(x, self.pools, edge.searched)
+        return Source(x, self.pools)
 
 
 def _mixed(edge: nn.Module) -> MixedOp:
     return edge.mixed if isinstance(edge, PartialMixedOp) else edge  # type: ignore[return-value]
-
-
-def _source(x: Tensor, edge: nn.Module) -> Source:
-    return PartialSource(x, edge.searched) if isinstance(edge, PartialMixedOp) else Source(x)
 
 
 def _same_type(terms: Sequence[Tensor]) -> list[Tensor]:

@@ -29,7 +29,7 @@ from bdp_ext.spaces.mobilenet_network import (
 )
 from bdp_ext.spaces.operations import Builder, Zero
 from bdp_ext.spaces.protocols import MOBILENET, Protocols
-from bdp_ext.spaces.space import Edge, Supernet
+from bdp_ext.spaces.space import Edge, Names, Supernet
 
 IMAGENET_SIZE = 128
 """Height and width from which images are searched at ImageNet's strides."""
@@ -164,6 +164,21 @@ class MobileNet:
             for number, name in enumerate(first)
         ]
         return {"architecture": format_layers(stages)}
+
+    def names(self, alphas: Sequence[Tensor]) -> Names:
+        """Layers are numbered as stage.layer; the first of a stage cannot be left out."""
+        first = {f"{stage}.1": list(MB_CONVS) for stage in range(1, len(STAGES) + 1)}
+        a_stage = len(alphas[0]) // (len(STAGES) - 1) if len(alphas) > 1 else 0
+        repeats = {
+            f"{stage}.{layer}": [*MB_CONVS, SKIP]
+            for stage in range(1, len(STAGES))
+            for layer in range(2, a_stage + 2)
+        }
+        return (
+            {"repeated layers": repeats, "first layers": first}
+            if repeats
+            else {"first layers": first}
+        )
 
     def network(
         self,

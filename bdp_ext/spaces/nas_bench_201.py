@@ -19,7 +19,7 @@ from bdp_ext.spaces.nas_bench_201_cell import (
 )
 from bdp_ext.spaces.nas_bench_201_network import NasBench201Network, Reduction, stem
 from bdp_ext.spaces.protocols import NAS_BENCH_201
-from bdp_ext.spaces.space import Edge, Supernet
+from bdp_ext.spaces.space import Edge, Names, Supernet
 
 
 class Cell(nn.Module):
@@ -119,6 +119,9 @@ class NasBench201:
             "architecture": format_cell([names[k] for k in strongest]),
             "architecture_without_none": format_cell([names[k] for k in without_none]),
         }
+
+    def names(self, alphas: Sequence[Tensor]) -> Names:
+        return {"cell": {f"{source}→{node}": list(CANDIDATES) for node, source in EDGES}}
 
     def network(
         self,

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.spaces.depthwise import DepthwiseConv2d
+from bdp_ext.spaces.depthwise import DepthwiseConv2d, Geometry
 
 Builder = Callable[[int, int, bool], nn.Module]
 """(channels, stride, affine) -> a candidate: [B, C, H, W] -> [B, C, H / stride, W / stride]. In a
@@ -80,6 +80,16 @@ class DilatedConv(nn.Sequential):
     def eps(self) -> float:
         """The batch norm's."""
         return cast(nn.BatchNorm2d, self[3]).eps
+
+    @property
+    def geometry(self) -> Geometry:
+        """The depthwise convolution's."""
+        return cast(DepthwiseConv2d, self[1]).geometry
+
+    @property
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """The depthwise [C, 1, k, k] and the pointwise [C, C, 1, 1] weight."""
+        return cast(nn.Conv2d, self[1]).weight, cast(nn.Conv2d, self[2]).weight
 
     def convolve(self, x: Tensor) -> Tensor:
         """Both convolutions, without the ReLU before and the batch norm behind."""

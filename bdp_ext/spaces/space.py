@@ -46,6 +46,10 @@ class Supernet(nn.Module, ABC):
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
 
+Names = dict[str, dict[str, list[str]]]
+"""What the numbers of the alphas stand for: for each alpha [edges, candidates] its name, and in it,
+row by row, the edge's and its candidates'."""
+
 Edge = tuple[str, str, str]
 """(from, to, operation): an arrow of a drawn architecture; the operation is empty where an output
 only passes on."""
@@ -81,6 +85,9 @@ class Space(Protocol):
 
         Further keys hold other readings of the same alphas.
         """
+
+    def names(self, alphas: Sequence[Tensor]) -> Names:
+        """What the numbers of these alphas stand for, those of edges' strengths left out."""
 
     def network(
         self,

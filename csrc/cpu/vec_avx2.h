@@ -32,7 +32,21 @@ inline F LoadFirst(const T* p, int64_t n, float fill) {
   return _mm256_load_ps(lanes);
 }
 inline void Store(float* p, F x) { _mm256_storeu_ps(p, x); }
-inline void StoreFirst(float* p, int64_t n, F x) { _mm256_maskstore_ps(p, First(n), x); }
+// 0 <= n < kLanes. In pieces: AMD takes a dozen cycles for a store by mask.
+inline void StoreFirst(float* p, int64_t n, F x) {
+  __m128 rest = _mm256_castps256_ps128(x);
+  if (n & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(x, 1);
+    p += 4;
+  }
+  if (n & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, rest);
+}
 inline void Stream(float* p, F x) { _mm256_stream_ps(p, x); }
 inline void StreamFence() { _mm_sfence(); }
 
@@ -47,6 +61,10 @@ inline F Select(M m, F yes, F no) { return _mm256_blendv_ps(no, yes, m); }
 inline F SelectLess(F a, F b, F yes, F no) {
   return Select(_mm256_cmp_ps(a, b, _CMP_LT_OQ), yes, no);
 }
+inline F SelectEqual(F a, F b, F yes, F no) {
+  return Select(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), yes, no);
+}
+inline M AboveOrNan(F a, F b) { return _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), IsNan(a)); }
 inline F Without(F x, int64_t lane) {
   const __m256i here = _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
                                           _mm256_set1_epi32(static_cast<int32_t>(lane)));

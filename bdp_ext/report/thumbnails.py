@@ -1,0 +1,59 @@
+"""The images that were pruned first and last, read back from the data."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bdp_ext.config import SearchConfig
+from bdp_ext.data import read_some
+from bdp_ext.errors import UserError
+from bdp_ext.pruned_file import Lost
+from bdp_ext.report.maps import COLUMNS, Row
+
+SHOWN = 2 * COLUMNS
+SIDE = 64  # pixels at most
+
+
+def pruned_images(config: SearchConfig, lost: Lost) -> list[Row]:
+    """The first images of the first pruning that took some, and the last ones of the last.
+
+    Args:
+        lost: one sample at least.
+
+    Raises:
+        UserError: the data is not there or not what it was.
+    """
+    some = lost.taken.nonzero()[0]
+    first, last = lost.at(some[0]), lost.at(some[-1])
+    head = slice(first.start, min(first.stop, first.start + SHOWN))
+    tail = slice(max(last.start, head.stop, last.stop - SHOWN), last.stop)
+    rows = []
+    for what, pruning, part in (("first", some[0], head), ("last", some[-1], tail)):
+        if part.start < part.stop:
+            voe = lost.voe[part]
+            title = (
+                f"{what}, after epoch {lost.epochs[pruning]}: "
+                f"VoE {voe.min():.1e} to {voe.max():.1e}"
+            )
+            rows.append(_row(config, title, lost.samples[part], lost.labels[part]))
+    return rows
+
+
+def _row(config: SearchConfig, title: str, samples: "np.ndarray", expected: "np.ndarray") -> Row:
+    index = torch.from_numpy(samples).long()
+    images, labels, classes = read_some(
+        config.data,
+        index,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        seed=config.seed,
+    )
+    if labels.tolist() != expected.tolist():
+        raise UserError(f"the images of {config.data} are not those that this search saw.")
+    height, width = images.shape[2:]
+    scale = SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        images = F.interpolate(images, size, mode="bilinear", antialias=True)
+    return Row(title, images, [classes[label] for label in labels.tolist()])
