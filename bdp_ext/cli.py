@@ -157,15 +157,15 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
     """Look a cell up in NAS-Bench-201."""
-    from bdp_ext.query import COLUMNS, Benchmark, require_cell
+    from bdp_ext.query import COLUMNS, Benchmark, check
 
     if (run_folder is None) == (arch is None):
         raise UserError("give either --run DIR or --arch STRING.")
     cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
     for architecture in cells.values():
-        require_cell(architecture)
+        check(architecture)
     benchmark = Benchmark(nb201)
-    found = {name: benchmark.find(architecture) for name, architecture in cells.items()}
+    found = {name: benchmark.cell(architecture) for name, architecture in cells.items()}
     if as_json:
         click.echo(json.dumps({name: vars(cell) for name, cell in found.items()}, indent=2))
         return

@@ -131,10 +131,10 @@ def _settings(given: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _print_plan(session: Any) -> None:
     from bdp_ext.reproduce.estimate import total
 
-    grid = Table("run", "epochs", "samples", "on disk", "")
+    grid = Table("run", "epochs", "samples", "on disk")
     estimates = [run.estimate() for run in session.runs]
     for run, estimate in zip(session.runs, estimates, strict=True):
-        grid.add_row(run.name, *_numbers(estimate), run.missing)
+        grid.add_row(run.name, *_numbers(estimate))
     console = Console(width=140) if not sys.stdout.isatty() else Console()
     console.print(grid)
     console.print(

@@ -43,82 +43,67 @@ class Cell:
     of: int
 
 
-class Benchmark:
-    """The results of all architectures in a file.
-
-    Args:
-        file: a `.pth` of the benchmark, or a `.csv` / `.csv.gz` table with the columns index,
-            arch_str, those of COLUMNS, flops and params.
-
-    Raises:
-        UserError: no such file, or not such a file.
-    """
-
-    def __init__(self, file: Path) -> None:
-        if not file.is_file():
-            raise UserError(f"--nb201 {file}: no such file.")
-        self.file = file
-        read = _read_table if file.name.endswith((".csv", ".csv.gz")) else _read_api
-        self.rows = read(file)
-
-    def accuracy(self, architecture: str) -> dict[str, float]:
-        """Its accuracies in per cent, by the names of COLUMNS.
-
-        Raises:
-            UserError: no cell, or none of the file.
-        """
-        own = self._row(architecture)
-        return {column: own[column] for column in COLUMNS}
-
-    def find(self, architecture: str) -> Cell:
-        """All that is known of a cell.
-
-        Args:
-            architecture: in the benchmark's form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
-
-        Raises:
-            UserError: no cell, or none of the file.
-        """
-        own = self._row(architecture)
-        return Cell(
-            index=int(own["index"]),
-            architecture=architecture,
-            accuracy=self.accuracy(architecture),
-            flops=own["flops"],
-            params=own["params"],
-            rank={c: 1 + sum(row[c] > own[c] for row in self.rows.values()) for c in COLUMNS},
-            of=len(self.rows),
-        )
-
-    def best(self, column: str) -> float:
-        """The highest accuracy in the file, per cent."""
-        return max(row[column] for row in self.rows.values())
-
-    def _row(self, architecture: str) -> dict[str, float]:
-        require_cell(architecture)
-        if architecture not in self.rows:
-            raise UserError(
-                f"{self.file} has {len(self.rows)} architectures, but not {architecture}."
-            )
-        return self.rows[architecture]
-
-
-def require_cell(architecture: str) -> None:
-    """Raise UserError unless it is a cell in the benchmark's form."""
+def check(architecture: str) -> None:
+    """Raise UserError unless this is a cell in the benchmark's form: before its file is read, which
+    may take minutes."""
     try:
         parse_cell(architecture)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def query(architecture: str, file: Path) -> Cell:
-    """Look one cell up (see `Benchmark`).
+class Benchmark:
+    """All results of a file.
+
+    Args:
+        file: a `.pth` of the benchmark, or a `.csv` / `.csv.gz` table with the columns index,
+            arch_str, those of COLUMNS, flops and params.
 
     Raises:
-        UserError: no cell, no such file, not such a file, none of the file.
+        UserError: no such file, not such a file.
     """
-    require_cell(architecture)  # before minutes of reading
-    return Benchmark(file).find(architecture)
+
+    def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise UserError(f"--nb201 {file}: no such file.")
+        self.file = file
+        table = file.name.endswith((".csv", ".csv.gz"))
+        self.rows = _read_table(file) if table else _read_api(file)
+
+    def accuracy(self, architecture: str) -> dict[str, float]:
+        """A cell's accuracies in per cent, by the names of COLUMNS.
+
+        Raises:
+            UserError: no such cell.
+        """
+        check(architecture)
+        if architecture not in self.rows:
+            raise UserError(
+                f"{self.file} has {len(self.rows)} architectures, but not {architecture}."
+            )
+        return {column: self.rows[architecture][column] for column in COLUMNS}
+
+    def cell(self, architecture: str) -> Cell:
+        """Look a cell up, in the benchmark's form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
+
+        Raises:
+            UserError: no such cell.
+        """
+        accuracy, rows = self.accuracy(architecture), self.rows
+        own = rows[architecture]
+        return Cell(
+            index=int(own["index"]),
+            architecture=architecture,
+            accuracy=accuracy,
+            flops=own["flops"],
+            params=own["params"],
+            rank={c: 1 + sum(row[c] > own[c] for row in rows.values()) for c in COLUMNS},
+            of=len(rows),
+        )
+
+    def best(self, column: str) -> float:
+        """The highest accuracy in the file, per cent."""
+        return max(row[column] for row in self.rows.values())
 
 
 def _read_table(file: Path) -> dict[str, dict[str, float]]:

@@ -52,6 +52,25 @@ def test_every_parameter_gets_a_gradient():
     assert sum(bool(gradient.abs().sum() > 0) for gradient in gradients) == len(gradients)
 
 
+def test_supernet_for_imagenet_has_the_networks_stem():
+    torch.manual_seed(0)
+    assert not Darts().for_images(32).imagenet
+    space = Darts().for_images(224)
+    supernet = space.supernet(channels=4, cells=3, classes=5)
+    network = space.network(
+        DARTS_V2, channels=4, cells=3, classes=5, imagenet=True, auxiliary=False
+    )
+    for own, other in ((supernet.stem, network.stem), (supernet.second_stem, network.second_stem)):
+        shapes = [tuple(weight.shape) for weight in own.parameters()]
+        assert shapes == [tuple(weight.shape) for weight in other.parameters()]
+    sizes = []
+    supernet.cells[0].register_forward_hook(lambda cell, inputs, y: sizes.append(y.shape))
+    logits = supernet(torch.randn(4, 3, 128, 128))
+    assert (logits.shape, sizes) == ((4, 5), [(4, 16, 16, 16)])
+    gradients = torch.autograd.grad(logits.square().sum(), supernet.parameters())
+    assert all(bool(gradient.abs().sum() > 0) for gradient in gradients)
+
+
 def test_two_strongest_inputs_of_each_node_without_none():
     names = list(CANDIDATES)
     weights = torch.full((14, 8), 0.1)

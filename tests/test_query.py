@@ -18,7 +18,7 @@ ALL_SKIP = (
 
 
 def query(architecture, file) -> Cell:
-    return Benchmark(file).find(architecture)
+    return Benchmark(file).cell(architecture)
 
 
 def test_table_knows_the_best_and_the_collapsed_cell(data_folder):

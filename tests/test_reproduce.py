@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ def test_plan_has_so_many_runs(scale, name):
 def test_equal_settings_are_one_run(scale):
     chosen = SCALES[scale]
     runs = runs_of([make(chosen) for make in EXPERIMENTS.values()], chosen, 1)
-    searches = [SearchConfig.of(**r.options) for r in runs if not (r.after or r.missing)]
+    searches = [SearchConfig.of(**r.options) for r in runs if not r.after]
     assert len(set(searches)) == len(searches)
     names = {run.name for run in runs_of([EXPERIMENTS["table3"](chosen)], chosen, 1)}
     assert {run.name for run in runs_of([EXPERIMENTS["fig4"](chosen)], chosen, 1)} <= names
@@ -183,11 +182,14 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_this_version_lacks_is_said():
-    runs = runs_of([EXPERIMENTS["table2"](SCALES["reduced"])], SCALES["reduced"], 1)
-    needs = [run.missing for run in runs if run.options.get("pruner") == "el2n"]
-    has_pruner = any(field.name == "pruner" for field in fields(SearchConfig))
-    assert needs == ["" if has_pruner else "needs --pruner el2n"] * 4
+def test_one_shot_pruning_halves_both_levels_after_five_epochs():
+    scale = SCALES["paper"]
+    runs = {run.name: run for run in runs_of([EXPERIMENTS["table2"](scale)], scale, 1)}
+    name = "darts-cifar10-el2n-criterion=high-low-keep-train=0.5-keep-valid=0.5-0"
+    sizes = level_sizes(SearchConfig.of(**runs[name].options), 50_000)
+    assert sizes == {level: [25_000] * 5 + [12_500] * 45 for level in ("train", "valid")}
+    shorter = runs["darts-cifar10-unpruned-epochs=28-0"]
+    assert shorter.estimate().samples == pytest.approx(runs[name].estimate().samples, rel=0.02)
 
 
 # Sentences.

@@ -271,7 +271,7 @@ def _look_up(run: Run, benchmark: Benchmark) -> list[Cell | None]:
     if not _in_benchmark(run):
         return []
     cells = [record["architecture"] for record in run.records]
-    found = {cell: benchmark.find(cell) for cell in set(cells) & set(benchmark.rows)}
+    found = {cell: benchmark.cell(cell) for cell in set(cells) & set(benchmark.rows)}
     return [found.get(cell) for cell in cells]
 
 

@@ -1,7 +1,7 @@
 """What a run will cost, before it runs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -48,7 +48,9 @@ def level_sizes(config: SearchConfig, images: int) -> dict[str, list[int]]:
     sizes: dict[str, list[int]] = {}
     for level, initial in (("train", train), ("valid", images - train)):
         live = sizes[level] = [initial]
-        schedule = config.level_schedule(level) if config.bdp else None
+        schedule = None
+        if pruner := config.pruner_class:
+            schedule = replace(config.level_schedule(level), once=pruner.once)
         for epoch in range(1, config.all_epochs):
             asked = 0
             if schedule and epoch in schedule.prunings:

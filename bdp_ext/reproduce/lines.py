@@ -12,7 +12,16 @@ from bdp_ext.reproduce.table import Column, Label, Row, Runs, Work
 
 NONE = "_without_none"
 """Ends the measures of the cell that is derived without `none`."""
-PRUNING = ("prune_train", "prune_valid", "interval", "criterion", "balance")
+PRUNING = (
+    "pruner",
+    "prune_train",
+    "prune_valid",
+    "keep_train",
+    "keep_valid",
+    "interval",
+    "criterion",
+    "balance",
+)
 """The settings that an unpruned search has not."""
 CIFAR10 = "cifar10"
 RULES = (("CIFAR-10 test", "cifar10_test"), ("the same without `none`", "cifar10_test" + NONE))

@@ -22,12 +22,12 @@ def measure(run: Run, runs: Path, benchmark: Benchmark | None) -> Measures:
         benchmark: in which cells of NAS-Bench-201 are looked up.
 
     Returns:
-        Of the search: `samples` forwarded, `cpu` seconds, `hours` and `days` of wall clock, `left`
-        (per cent of the images after the last pruning), `balance_train` and `balance_valid` (b in
-        the end), `skips` in the cell; accuracies in per cent by the benchmark's names, and with
-        `NONE` those of the cell derived without `none`; `eigenvalue_largest`, `eigenvalue_last`,
-        `best_on_the_way` where they are known. Of the retraining: `top1` and `top5` in per cent,
-        `parameters` and `flops` in millions.
+        Of the search: `samples` forwarded (for updates and by the pruner), `cpu` seconds, `hours`
+        and `days` of wall clock, `left` (per cent of the images after the last pruning),
+        `balance_train` and `balance_valid` (b in the end), `skips` in the cell; accuracies in per
+        cent by the benchmark's names, and with `NONE` those of the cell derived without `none`;
+        `eigenvalue_largest`, `eigenvalue_last`, `best_on_the_way` where they are known. Of the
+        retraining: `top1` and `top5` in per cent, `parameters` and `flops` in millions.
     """
     search = run.after or run
     measures = _search(_result(runs / search.name), history(runs / search.name), benchmark)
@@ -65,7 +65,7 @@ def _search(
     images, left = (record["train"] + record["valid"] for record in (first, last))
     graphs = SPACES[result["space"]].graph(result["architecture"]).values()
     measures: Measures = {
-        "samples": sum(result["samples"].values()),
+        "samples": sum(result["samples"].values()) + sum(result["samples_extra"].values()),
         "cpu": seconds["cpu"],
         "hours": seconds["wall"] / 3600,
         "days": seconds["wall"] / 86400,

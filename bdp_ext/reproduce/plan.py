@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from bdp_ext.retrain_run import folder as retrain_folder
 from bdp_ext.run import folder as search_folder
 from bdp_ext.settings import option
 
-SPELT_OUT = {"space", "method", "data", "bdp", "protocol"}
+SPELT_OUT = {"space", "method", "data", "bdp", "pruner", "protocol"}
 """Settings that a run's name says in its own way."""
 
 
@@ -31,7 +31,6 @@ class Run:
         command: "search" or "retrain".
         options: what is given to it, but the architecture.
         size: of its data.
-        missing: what this version lacks for it; empty: nothing.
         after: the search whose architecture is trained.
     """
 
@@ -39,7 +38,6 @@ class Run:
     command: str
     options: Options
     size: Size
-    missing: str = ""
     after: "Run | None" = None
 
     def command_line(self, runs: Path, device: str) -> list[str]:
@@ -80,9 +78,7 @@ class Run:
         return files.result.exists()
 
     def estimate(self) -> Estimate:
-        """Of its cost; nothing where something is missing."""
-        if self.missing:
-            return Estimate()
+        """Of its cost."""
         if self.after is None:
             return estimate_search(SearchConfig.of(**self.options), self.size)
         genotype = stand_in(SearchConfig.of(**self.after.options), self.after.size)
@@ -118,17 +114,13 @@ def runs_of(experiments: Iterable[Experiment], scale: Scale, seeds: int) -> list
 
 
 def _search(own: Options, scale: Scale, seed: int) -> Run:
-    known = {field.name for field in fields(SearchConfig)}
-    unknown = sorted(set(own) - known)
-    if not unknown:
-        own = _distinct(own, scale)
+    own = _distinct(own, scale)
     options = {**scale.search_options(own), "seed": seed}
     parts = [own["space"]] if "space" in own else []
     parts += [own.get("method", "darts"), scale.alias(own["data"])]
-    parts += ["bdp" if own.get("bdp", True) else "unpruned", *_settings(own), str(seed)]
-    needs = ", ".join(f"{option(name)} {own[name]}" for name in unknown)
-    missing = f"needs {needs}" if unknown else ""
-    return Run("-".join(parts), "search", options, scale.sizes[own["data"]], missing)
+    parts += [own.get("pruner", "bdp") if own.get("bdp", True) else "unpruned"]
+    parts += [*_settings(own), str(seed)]
+    return Run("-".join(parts), "search", options, scale.sizes[own["data"]])
 
 
 def _distinct(own: Options, scale: Scale) -> Options:
@@ -148,7 +140,7 @@ def _retrain(search: Run, work: Work, scale: Scale, seed: int) -> Run:
     space = work.search["space"]
     options = {**scale.retrain_options(space, own), "seed": seed}
     name = "-".join([search.name, "trained", scale.alias(own["data"]), *_settings(own)])
-    return Run(name, "retrain", options, scale.sizes[own["data"]], search.missing, search)
+    return Run(name, "retrain", options, scale.sizes[own["data"]], search)
 
 
 def _settings(own: Options) -> list[str]:

@@ -54,17 +54,16 @@ class Runner:
             runs: a search before what is trained after it.
 
         Returns:
-            Name -> why, of those that failed or that this version cannot do.
+            Name -> why, of those that failed.
 
         Raises:
             UserError: a folder holds a run with other settings; nothing was started.
             Interrupted: stopped by Ctrl-C or SIGTERM; the processes have saved and ended.
         """
-        self.failures = {run.name: run.missing for run in runs if run.missing}
-        self.done = {run.name for run in runs if not run.missing and run.finished(self.runs)}
+        self.failures: dict[str, str] = {}
+        self.done = {run.name for run in runs if run.finished(self.runs)}
         self.started: list[Started] = []
-        ended = {*self.failures, *self.done}
-        waiting = [run for run in runs if run.name not in ended]
+        waiting = [run for run in runs if run.name not in self.done]
         self.say(f"{len(runs)} runs, of which {len(self.done)} are finished.")
         with stop_signals() as stop:
             while (waiting or self.started) and not stop:

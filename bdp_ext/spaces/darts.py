@@ -2,7 +2,8 @@
 edges."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,12 @@ from torch.nn import Parameter
 
 from bdp_ext.errors import UserError
 from bdp_ext.spaces.darts_cell import CANDIDATES, EDGES, INCOMING, INPUTS, NODES
-from bdp_ext.spaces.darts_network import DartsNetwork, readable
+from bdp_ext.spaces.darts_network import DartsNetwork, make_stem, readable
 from bdp_ext.spaces.fused import Nodes, normed
 from bdp_ext.spaces.genotype import Genotype, NodeInput
 from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
 from bdp_ext.spaces.operations import FactorizedReduce, ReluConvBn
-from bdp_ext.spaces.protocols import DARTS
+from bdp_ext.spaces.protocols import DARTS, Protocols
 from bdp_ext.spaces.space import Edge, Names, Supernet
 
 Choices = Sequence[Sequence[str]]
@@ -25,6 +26,9 @@ ALL: Choices = [list(CANDIDATES)] * len(EDGES)
 
 STATES = ("k-2", "k-1", *map(str, range(NODES)))
 """Names of what a node can read: the two cells before, and the nodes."""
+
+IMAGENET_SIZE = 128
+"""Height and width from which images are searched with ImageNet's stem."""
 
 
 class Cell(nn.Module):
@@ -102,6 +106,7 @@ class DartsSupernet(Supernet):
         classes: outputs.
         part: search in one `part`-th of the channels, with normalised edges (PC-DARTS); 1: in all.
         choices: the candidates left on each edge of the normal and of the reduction cell (P-DARTS).
+        imagenet: with the stem that divides the resolution by eight (PC-DARTS, Sec. 4.3).
 
     Raises:
         UserError: fewer than three cells, of which two reduce.
@@ -114,6 +119,7 @@ class DartsSupernet(Supernet):
         classes: int = 10,
         part: int = 1,
         choices: tuple[Choices, Choices] = (ALL, ALL),
+        imagenet: bool = False,
     ) -> None:
         super().__init__()
         if cells < 3:
@@ -121,12 +127,9 @@ class DartsSupernet(Supernet):
                 f"--cells {cells} leaves the DARTS space without a normal or a reduction cell; "
                 "give at least 3."
             )
-        before_last = last = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, last, 3, padding=1, bias=False), nn.BatchNorm2d(last)
-        )
+        self.stem, self.second_stem, before_last = make_stem(channels, imagenet)
+        last, after_reduction = before_last, imagenet
         self.cells = nn.ModuleList()
-        after_reduction = False
         for number in range(cells):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
@@ -160,7 +163,8 @@ class DartsSupernet(Supernet):
         strengths: list[Tensor | None] = [None, None]
         if self.part > 1:
             strengths = [normalise_edges(beta, INCOMING) for beta in architecture[2:]]
-        before_last = last = self.stem(images)
+        before_last = self.stem(images)
+        last = before_last if self.second_stem is None else self.second_stem(before_last)
         for cell in self.cells:
             kind = 1 if cell.reduction else 0
             before_last, last = (
@@ -171,18 +175,26 @@ class DartsSupernet(Supernet):
         return logits
 
 
+@dataclass(frozen=True)
 class Darts:
-    """The space, as the search loop sees it."""
+    """The space, as the search loop sees it.
 
-    name = "darts"
-    defaults: Mapping[str, Any] = {"cells": 8, "weight_decay": 3e-4}
-    retraining = DARTS
+    Attributes:
+        imagenet: whether its supernets have ImageNet's stem.
+    """
+
+    name: ClassVar[str] = "darts"
+    defaults: ClassVar[Mapping[str, Any]] = {"cells": 8, "weight_decay": 3e-4}
+    retraining: ClassVar[Protocols] = DARTS
+
+    imagenet: bool = False
 
     def for_images(self, size: int) -> "Darts":
-        return self
+        """With ImageNet's stem for images from 128 pixels on."""
+        return replace(self, imagenet=size >= IMAGENET_SIZE)
 
     def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
-        return DartsSupernet(channels, cells, classes, part)
+        return DartsSupernet(channels, cells, classes, part, imagenet=self.imagenet)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """Each node's two strongest inputs, with their strongest operation but `none`."""

@@ -150,7 +150,7 @@ class DartsNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.drop_path = 0.0
-        self.stem, self.second_stem, before_last = _stem(channels, imagenet)
+        self.stem, self.second_stem, before_last = make_stem(channels, imagenet)
         last, after_reduction = before_last, imagenet
         self.cells = nn.ModuleList()
         reductions = (cells // 3, 2 * cells // 3)
@@ -187,8 +187,13 @@ class DartsNetwork(nn.Module):
         return logits if auxiliary is None else (logits, auxiliary)
 
 
-def _stem(channels: int, imagenet: bool) -> tuple[nn.Module, nn.Module | None, int]:
-    """First stem, second one where there is one, and their channels."""
+def make_stem(channels: int, imagenet: bool) -> tuple[nn.Module, nn.Module | None, int]:
+    """First stem, second one where there is one, and their channels.
+
+    Args:
+        channels: C of the first cells' nodes.
+        imagenet: divide the resolution by eight.
+    """
     if not imagenet:
         wide = 3 * channels
         conv = nn.Conv2d(3, wide, 3, padding=1, bias=False)
