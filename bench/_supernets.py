@@ -1,7 +1,11 @@
 """One whole first-order search step, an alpha step and a weight step, of different supernets; and
 of their convolutions alone."""
 
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import peers
 import torch
@@ -141,15 +145,40 @@ def convolutions(space: str, method: str, channels: int, cells: int, batch: int)
     return run
 
 
-def all_steps(space: str, method: str, channels: int, cells: int, batch: int) -> dict[str, Run]:
-    """By name; ours comes last."""
+def peak(name: str, *size: object) -> float:
+    """MB that a step of this name takes beyond what the process had before, in one of its own."""
+    code = f"import _supernets; print(_supernets.own_peak({name!r}, *{size!r}))"
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def own_peak(name: str, *size: object) -> float:
+    """`peak` of this process."""
+    torch.set_num_threads(1)
+    step = all_steps(*size, only=name)[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def all_steps(
+    space: str, method: str, channels: int, cells: int, batch: int, only: str | None = None
+) -> dict[str, Run]:
+    """By name, ours last; or only one of them."""
     size = (space, method, channels, cells)
-    steps: dict[str, Run] = {}
-    for name, channels_last in (("peer", False), ("peer, channels_last", True)):
-        net = peers.find(*size)
-        if net is not None:
-            steps[name] = peer_step(net, batch, channels_last)
-    steps["readable"] = our_step(*size, batch, fused=False)
-    steps["convolutions"] = convolutions(*size, batch)
-    steps["fused"] = our_step(*size, batch, fused=True)
-    return steps
+    there = peers.find(*size) is not None
+    makers: dict[str, Callable[[], Run]] = {
+        "peer": lambda: peer_step(peers.find(*size), batch, channels_last=False),
+        "peer, channels_last": lambda: peer_step(peers.find(*size), batch, channels_last=True),
+        "readable": lambda: our_step(*size, batch, fused=False),
+        "convolutions": lambda: convolutions(*size, batch),
+        "cpu": lambda: our_step(*size, batch, fused=True),
+    }
+    return {
+        name: make()
+        for name, make in makers.items()
+        if only in (None, name) and (there or not name.startswith("peer"))
+    }
