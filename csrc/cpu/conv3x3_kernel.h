@@ -99,21 +99,21 @@ struct Patch {
 alignas(64) constexpr float kZeros[kBlock] = {};
 
 template <bool kInside>
-BDP_INLINE F LoadPixel(const Patch& patch, int i, int j, int lane) {
-  const float* at = patch.origin + i * patch.row + j * patch.pixel;
+BDP_INLINE F LoadPixel(const Patch& patch, int i, int j, int64_t channel) {
+  const float* at = patch.origin + channel + i * patch.row + j * patch.pixel;
   if (!kInside) at = (patch.rows >> i & patch.columns >> j & 1) ? at : kZeros;
-  return Load(at + lane);
+  return Load(at);
 }
 
 // Half of B^T d B: three rows of points, point after point `step` floats on.
 template <int kWhich, bool kInside>
-BDP_INLINE void TransformInput(const Patch& patch, int lane, float* v, int64_t step) {
+BDP_INLINE void TransformInput(const Patch& patch, int64_t channel, float* v, int64_t step) {
   F t[kPoints][kHalf];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
     F x[kPoints];
 #pragma GCC unroll 6
-    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = LoadPixel<kInside>(patch, i, j, lane);
+    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = LoadPixel<kInside>(patch, i, j, channel);
     InputPoints<kWhich>(x, t[j]);
   }
 #pragma GCC unroll 3
@@ -123,19 +123,19 @@ BDP_INLINE void TransformInput(const Patch& patch, int lane, float* v, int64_t s
     InputPoints<0>(x, points);
     InputPoints<1>(x, points + kHalf);
 #pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) Store(v + (i * kPoints + j) * step + lane, points[j]);
+    for (int j = 0; j < kPoints; ++j) Store(v + (i * kPoints + j) * step, points[j]);
   }
 }
 
 // Half of A g A^T.
 template <int kWhich, bool kInside>
-BDP_INLINE void TransformGrad(const Patch& patch, int lane, float* v, int64_t step) {
+BDP_INLINE void TransformGrad(const Patch& patch, int64_t channel, float* v, int64_t step) {
   F t[kTile][kHalf];
 #pragma GCC unroll 4
   for (int j = 0; j < kTile; ++j) {
     F x[kTile];
 #pragma GCC unroll 4
-    for (int i = 0; i < kTile; ++i) x[i] = LoadPixel<kInside>(patch, i, j, lane);
+    for (int i = 0; i < kTile; ++i) x[i] = LoadPixel<kInside>(patch, i, j, channel);
     GradPoints<kWhich>(x, t[j]);
   }
 #pragma GCC unroll 3
@@ -145,20 +145,20 @@ BDP_INLINE void TransformGrad(const Patch& patch, int lane, float* v, int64_t st
     GradPoints<0>(x, points);
     GradPoints<1>(x, points + kHalf);
 #pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) Store(v + (i * kPoints + j) * step + lane, points[j]);
+    for (int j = 0; j < kPoints; ++j) Store(v + (i * kPoints + j) * step, points[j]);
   }
 }
 
 // Rows kWhich and kWhich + 2 of A^T m A.
 template <int kWhich, bool kInside>
-BDP_INLINE void TransformOutput(const float* m, int64_t step, int lane, const Patch& patch,
+BDP_INLINE void TransformOutput(const float* m, int64_t step, const Patch& patch,
                                 float* origin) {
   F t[kPoints][2];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
     F x[kPoints];
 #pragma GCC unroll 6
-    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = Load(m + (i * kPoints + j) * step + lane);
+    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = Load(m + (i * kPoints + j) * step);
     Outputs<kWhich>(x, t[j]);
   }
 #pragma GCC unroll 2
@@ -171,7 +171,7 @@ BDP_INLINE void TransformOutput(const float* m, int64_t step, int lane, const Pa
 #pragma GCC unroll 4
     for (int j = 0; j < kTile; ++j) {
       if (kInside || (patch.rows >> row & patch.columns >> j & 1)) {
-        Store(origin + row * patch.row + j * patch.pixel + lane, y[j % 2][j / 2]);
+        Store(origin + row * patch.row + j * patch.pixel, y[j % 2][j / 2]);
       }
     }
   }

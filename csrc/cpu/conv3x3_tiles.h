@@ -3,20 +3,30 @@
 
 #include "cpu/conv3x3_kernel.h"
 
-// Tiles are numbered through, image after image, row after row.
-struct Tiles {
-  explicit Tiles(const Conv3x3Shape& s)
-      : height(s.height),
-        width(s.width),
-        down((s.height + kTile - 1) / kTile),
-        across((s.width + kTile - 1) / kTile) {}
+// Tile after tile, row after row, image after image. Counted on: divisions would take as long as a
+// tile's transform.
+struct Walk {
+  Walk(const Conv3x3Shape& s, int64_t tile)
+      : height(s.height), width(s.width), x(tile % Across(s) * kTile) {
+    const int64_t row = tile / Across(s), down = (s.height + kTile - 1) / kTile;
+    y = row % down * kTile;
+    batch = row / down;
+  }
+  static int64_t Across(const Conv3x3Shape& s) { return (s.width + kTile - 1) / kTile; }
 
-  // A tile's pixels, from `margin` before its outputs, `size` in each direction.
-  Patch PatchOf(const float* image, int64_t channels, int64_t tile, int margin, int size) const {
-    const int64_t y = tile / across % down * kTile - margin, x = tile % across * kTile - margin;
-    const int64_t batch = tile / across / down;
-    return {image + ((batch * height + y) * width + x) * channels, width * channels, channels,
-            Bits(y, height, size), Bits(x, width, size)};
+  void Next() {
+    if ((x += kTile) < width) return;
+    x = 0;
+    if ((y += kTile) < height) return;
+    y = 0;
+    ++batch;
+  }
+
+  // The tile's pixels, from `margin` before its outputs, `size` in each direction.
+  Patch PatchOf(const float* image, int64_t channels, int margin, int size) const {
+    const int64_t pixel = (batch * height + y - margin) * width + x - margin;
+    return {image + pixel * channels, width * channels, channels, Bits(y - margin, height, size),
+            Bits(x - margin, width, size)};
   }
 
   // Bit i: begin + i lies in [0, end).
@@ -27,7 +37,7 @@ struct Tiles {
   }
 
   int64_t height, width;
-  int64_t down, across;  // tiles of an image
+  int64_t batch, y, x;  // of the tile's first output
 };
 
 inline bool IsInside(const Patch& patch, int size) {
@@ -38,47 +48,64 @@ inline bool IsInside(const Patch& patch, int size) {
 // more than there is: steps that are a power of two would meet in few sets of the cache.
 inline int64_t PointStep(int64_t channels, int64_t room) { return channels * room + kBlock; }
 
-// Half of the points of some tiles.
-template <int kWhich, bool kGrad>
-inline void TransformTiles(const Tiles& all, const float* image, int64_t channels, int64_t begin,
-                           int64_t tiles, int64_t room, float* v) {
-  const int64_t step = PointStep(channels, room);
-  constexpr int kMargin = kGrad ? 0 : 1, kSize = kGrad ? kTile : kPoints;
-  for (int64_t i = 0; i < tiles; ++i) {
-    Patch patch = all.PatchOf(image, channels, begin + i, kMargin, kSize);
-    const bool inside = IsInside(patch, kSize);
-    for (int64_t c = 0; c < channels; c += kBlock, patch.origin += kBlock) {
-      float* to = v + (c * room + i * kBlock);
-      for (int lane = 0; lane < kBlock; lane += kLanes) {
-        if (kGrad) {
-          inside ? TransformGrad<kWhich, true>(patch, lane, to, step)
-                 : TransformGrad<kWhich, false>(patch, lane, to, step);
-        } else {
-          inside ? TransformInput<kWhich, true>(patch, lane, to, step)
-                 : TransformInput<kWhich, false>(patch, lane, to, step);
-        }
+// The points of some tiles: the first or the second half of them (kWhich 0, 1), or all.
+constexpr int kAll = 2;
+
+template <int kWhich>
+inline void TransformInputs(const Conv3x3Shape& s, const float* image, int64_t begin, int64_t tiles,
+                            int64_t room, float* v) {
+  const int64_t step = PointStep(s.in_channels, room);
+  Walk walk(s, begin);
+  for (int64_t i = 0; i < tiles; ++i, walk.Next()) {
+    const Patch patch = walk.PatchOf(image, s.in_channels, 1, kPoints);
+    const bool inside = IsInside(patch, kPoints);
+    for (int64_t c = 0; c < s.in_channels; c += kLanes) {
+      float* to = v + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
+      if (kWhich != 1) {
+        inside ? TransformInput<0, true>(patch, c, to, step)
+               : TransformInput<0, false>(patch, c, to, step);
+      }
+      if (kWhich == kAll) to += kHalf * kPoints * step;
+      if (kWhich != 0) {
+        inside ? TransformInput<1, true>(patch, c, to, step)
+               : TransformInput<1, false>(patch, c, to, step);
       }
     }
   }
 }
 
-inline void TransformOutputs(const Tiles& all, const float* m, int64_t channels, int64_t begin,
-                             int64_t tiles, int64_t room, float* image) {
-  const int64_t step = PointStep(channels, room);
-  for (int64_t i = 0; i < tiles; ++i) {
-    const Patch patch = all.PatchOf(image, channels, begin + i, 0, kTile);
+template <int kWhich>
+inline void TransformGrads(const Conv3x3Shape& s, const float* image, int64_t begin, int64_t tiles,
+                           int64_t room, float* v) {
+  const int64_t step = PointStep(s.out_channels, room);
+  Walk walk(s, begin);
+  for (int64_t i = 0; i < tiles; ++i, walk.Next()) {
+    const Patch patch = walk.PatchOf(image, s.out_channels, 0, kTile);
+    const bool inside = IsInside(patch, kTile);
+    for (int64_t c = 0; c < s.out_channels; c += kLanes) {
+      float* to = v + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
+      inside ? TransformGrad<kWhich, true>(patch, c, to, step)
+             : TransformGrad<kWhich, false>(patch, c, to, step);
+    }
+  }
+}
+
+inline void TransformOutputs(const Conv3x3Shape& s, const float* m, int64_t begin, int64_t tiles,
+                             int64_t room, float* image) {
+  const int64_t step = PointStep(s.out_channels, room);
+  Walk walk(s, begin);
+  for (int64_t i = 0; i < tiles; ++i, walk.Next()) {
+    const Patch patch = walk.PatchOf(image, s.out_channels, 0, kTile);
     const bool inside = IsInside(patch, kTile);
     float* origin = image + (patch.origin - image);
-    for (int64_t c = 0; c < channels; c += kBlock) {
-      const float* from = m + (c * room + i * kBlock);
-      for (int lane = 0; lane < kBlock; lane += kLanes) {
-        if (inside) {
-          TransformOutput<0, true>(from, step, lane, patch, origin + c);
-          TransformOutput<1, true>(from, step, lane, patch, origin + c);
-        } else {
-          TransformOutput<0, false>(from, step, lane, patch, origin + c);
-          TransformOutput<1, false>(from, step, lane, patch, origin + c);
-        }
+    for (int64_t c = 0; c < s.out_channels; c += kLanes) {
+      const float* from = m + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
+      if (inside) {
+        TransformOutput<0, true>(from, step, patch, origin + c);
+        TransformOutput<1, true>(from, step, patch, origin + c);
+      } else {
+        TransformOutput<0, false>(from, step, patch, origin + c);
+        TransformOutput<1, false>(from, step, patch, origin + c);
       }
     }
   }
@@ -127,14 +154,12 @@ inline void Conv3x3Points(const Conv3x3Shape& s, const float* taps, int64_t begi
 
 inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float* u, int64_t begin,
                          int64_t end, int64_t room, float* v, float* m, float* output) {
-  const Tiles all(s);
   const int64_t in = s.in_channels, out = s.out_channels;
   const int64_t v_step = PointStep(in, room), m_step = PointStep(out, room);
   const bool pairs = kLanes == 16 && out % (2 * kBlock) == 0;
   for (int64_t from = begin; from < end; from += room) {
     const int64_t tiles = end - from < room ? end - from : room;
-    TransformTiles<0, false>(all, input, in, from, tiles, room, v);
-    TransformTiles<1, false>(all, input, in, from, tiles, room, v + kHalf * kPoints * v_step);
+    TransformInputs<kAll>(s, input, from, tiles, room, v);
     for (int64_t point = 0; point < kPoints * kPoints; ++point) {
       const float* left = v + point * v_step;
       const float* right = u + point * in * out;
@@ -144,7 +169,7 @@ inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float*
               : MultiplyTiles<1>(left, tiles, room, right + o * in, in, product + o * room);
       }
     }
-    TransformOutputs(all, m, out, from, tiles, room, output);
+    TransformOutputs(s, m, from, tiles, room, output);
   }
 }
 
@@ -166,13 +191,12 @@ inline void SumTiles(const float* v, const float* w, int64_t tiles, int64_t room
 template <int kWhich>
 inline void SumHalf(const Conv3x3Shape& s, const float* grad, const float* input, int64_t begin,
                     int64_t end, int64_t room, float* v, float* w, float* u) {
-  const Tiles all(s);
   const int64_t in = s.in_channels, out = s.out_channels;
   const bool pairs = kLanes == 16 && out % (2 * kBlock) == 0;
   for (int64_t from = begin; from < end; from += room) {
     const int64_t tiles = end - from < room ? end - from : room;
-    TransformTiles<kWhich, false>(all, input, in, from, tiles, room, v);
-    TransformTiles<kWhich, true>(all, grad, out, from, tiles, room, w);
+    TransformInputs<kWhich>(s, input, from, tiles, room, v);
+    TransformGrads<kWhich>(s, grad, from, tiles, room, w);
     for (int64_t point = 0; point < kHalf * kPoints; ++point) {
       const float* left = v + point * PointStep(in, room);
       const float* right = w + point * PointStep(out, room);
