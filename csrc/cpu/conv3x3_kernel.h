@@ -28,45 +28,42 @@ constexpr float kScaleP = -81.0f / 130;  // 1 / (2 p^2 (p^2 - q^2))
 constexpr float kScaleQ = 8.0f / 65;     // 1 / (2 q^2 (q^2 - p^2))
 
 #define BDP_INLINE __attribute__((always_inline)) inline
+// Not inline: in a loop over channels the compiler would keep the addresses of all 36 pixels and
+// points, on the stack, and take half as long again.
+#define BDP_TILE __attribute__((noinline)) inline
 
 // Half of B^T x, for one column of six.
 template <int kWhich>
 BDP_INLINE void InputPoints(const F* x, F* t) {
-  if (kWhich == 0) {
-    const F even = Fma(Broadcast(-kQ2), x[2], x[4]), odd = Fma(Broadcast(-kQ2), x[1], x[3]);
-    t[0] = Fma(Broadcast(-kP2Q2), x[2], x[0] + x[4]);
-    t[1] = Fma(Broadcast(kP), odd, even);
-    t[2] = Fma(Broadcast(-kP), odd, even);
-  } else {
-    const F even = Fma(Broadcast(-kP2), x[2], x[4]), odd = Fma(Broadcast(-kP2), x[1], x[3]);
-    t[0] = Fma(Broadcast(kQ), odd, even);
-    t[1] = Fma(Broadcast(-kQ), odd, even);
-    t[2] = Fma(Broadcast(-kP2Q2), x[3], x[1] + x[5]);
-  }
+  constexpr float kSquare = kWhich == 0 ? kQ2 : kP2, kPoint = kWhich == 0 ? kP : kQ;
+  const F even = Fma(Broadcast(-kSquare), x[2], x[4]);
+  const F odd = Broadcast(kPoint) * Fma(Broadcast(-kSquare), x[1], x[3]);
+  t[kWhich == 0 ? 1 : 0] = even + odd;
+  t[kWhich == 0 ? 2 : 1] = even - odd;
+  t[kWhich == 0 ? 0 : 2] =
+      kWhich == 0 ? Fma(Broadcast(-kP2Q2), x[2], x[0] + x[4]) : Fma(Broadcast(-kP2Q2), x[3], x[1] + x[5]);
 }
 
-// Half of A x, for one column of four.
-template <int kWhich>
+// A x, for one column of four.
 BDP_INLINE void GradPoints(const F* x, F* t) {
-  constexpr float kPoint = kWhich == 0 ? kP : kQ, kSquare = kWhich == 0 ? kP2 : kQ2;
-  const F even = Fma(Broadcast(kSquare), x[2], x[0]), odd = Fma(Broadcast(kSquare), x[3], x[1]);
-  t[kWhich == 0 ? 1 : 0] = Fma(Broadcast(kPoint), odd, even);
-  t[kWhich == 0 ? 2 : 1] = Fma(Broadcast(-kPoint), odd, even);
-  t[kWhich == 0 ? 0 : 2] = kWhich == 0 ? x[0] : x[3];
+  const F p_even = Fma(Broadcast(kP2), x[2], x[0]), q_even = Fma(Broadcast(kQ2), x[2], x[0]);
+  const F p_odd = Broadcast(kP) * Fma(Broadcast(kP2), x[3], x[1]);
+  const F q_odd = Broadcast(kQ) * Fma(Broadcast(kQ2), x[3], x[1]);
+  t[0] = x[0];
+  t[1] = p_even + p_odd;
+  t[2] = p_even - p_odd;
+  t[3] = q_even + q_odd;
+  t[4] = q_even - q_odd;
+  t[5] = x[3];
 }
 
-// Rows 0 and 2 (kWhich 0) or 1 and 3 of A^T m, for one column of six.
-template <int kWhich>
+// A^T m, for one column of six.
 BDP_INLINE void Outputs(const F* m, F* y) {
-  if (kWhich == 0) {
-    const F p = m[1] + m[2], q = m[3] + m[4];
-    y[0] = (m[0] + p) + q;
-    y[1] = Fma(Broadcast(kP2), p, Broadcast(kQ2) * q);
-  } else {
-    const F p = m[1] - m[2], q = m[3] - m[4];
-    y[0] = Fma(Broadcast(kP), p, Broadcast(kQ) * q);
-    y[1] = Fma(Broadcast(kP3), p, Fma(Broadcast(kQ3), q, m[5]));
-  }
+  const F p_even = m[1] + m[2], q_even = m[3] + m[4], p_odd = m[1] - m[2], q_odd = m[3] - m[4];
+  y[0] = (m[0] + p_even) + q_even;
+  y[1] = Fma(Broadcast(kP), p_odd, Broadcast(kQ) * q_odd);
+  y[2] = Fma(Broadcast(kP2), p_even, Broadcast(kQ2) * q_even);
+  y[3] = Fma(Broadcast(kP3), p_odd, Fma(Broadcast(kQ3), q_odd, m[5]));
 }
 
 // G w, for one column of three.
@@ -107,7 +104,7 @@ BDP_INLINE F LoadPixel(const Patch& patch, int i, int j, int64_t channel) {
 
 // Half of B^T d B: three rows of points, point after point `step` floats on.
 template <int kWhich, bool kInside>
-BDP_INLINE void TransformInput(const Patch& patch, int64_t channel, float* v, int64_t step) {
+BDP_TILE void TransformInput(const Patch& patch, int64_t channel, float* v, int64_t step) {
   F t[kPoints][kHalf];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
@@ -127,51 +124,47 @@ BDP_INLINE void TransformInput(const Patch& patch, int64_t channel, float* v, in
   }
 }
 
-// Half of A g A^T.
-template <int kWhich, bool kInside>
-BDP_INLINE void TransformGrad(const Patch& patch, int64_t channel, float* v, int64_t step) {
-  F t[kTile][kHalf];
+// A g A^T.
+template <bool kInside>
+BDP_TILE void TransformGrad(const Patch& patch, int64_t channel, float* v, int64_t step) {
+  F t[kTile][kPoints];
 #pragma GCC unroll 4
   for (int j = 0; j < kTile; ++j) {
     F x[kTile];
 #pragma GCC unroll 4
     for (int i = 0; i < kTile; ++i) x[i] = LoadPixel<kInside>(patch, i, j, channel);
-    GradPoints<kWhich>(x, t[j]);
+    GradPoints(x, t[j]);
   }
-#pragma GCC unroll 3
-  for (int i = 0; i < kHalf; ++i) {
+#pragma GCC unroll 6
+  for (int i = 0; i < kPoints; ++i) {
     const F x[kTile] = {t[0][i], t[1][i], t[2][i], t[3][i]};
     F points[kPoints];
-    GradPoints<0>(x, points);
-    GradPoints<1>(x, points + kHalf);
+    GradPoints(x, points);
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) Store(v + (i * kPoints + j) * step, points[j]);
   }
 }
 
-// Rows kWhich and kWhich + 2 of A^T m A.
-template <int kWhich, bool kInside>
-BDP_INLINE void TransformOutput(const float* m, int64_t step, const Patch& patch,
-                                float* origin) {
-  F t[kPoints][2];
+// A^T m A.
+template <bool kInside>
+BDP_TILE void TransformOutput(const float* m, int64_t step, const Patch& patch, float* origin) {
+  F t[kPoints][kTile];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
     F x[kPoints];
 #pragma GCC unroll 6
-    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = Load(m + (i * kPoints + j) * step);
-    Outputs<kWhich>(x, t[j]);
+    for (int i = 0; i < kPoints; ++i) x[i] = Load(m + (i * kPoints + j) * step);
+    Outputs(x, t[j]);
   }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kTile; ++i) {
     const F x[kPoints] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
-    const int row = kWhich + 2 * i;
-    F y[2][2];
-    Outputs<0>(x, y[0]);
-    Outputs<1>(x, y[1]);
+    F y[kTile];
+    Outputs(x, y);
 #pragma GCC unroll 4
     for (int j = 0; j < kTile; ++j) {
-      if (kInside || (patch.rows >> row & patch.columns >> j & 1)) {
-        Store(origin + row * patch.row + j * patch.pixel, y[j % 2][j / 2]);
+      if (kInside || (patch.rows >> i & patch.columns >> j & 1)) {
+        Store(origin + i * patch.row + j * patch.pixel, y[j]);
       }
     }
   }

@@ -3,6 +3,8 @@
 
 #include "cpu/conv3x3_kernel.h"
 
+constexpr int64_t kLine = 16;  // floats of a cache line
+
 // Tile after tile, row after row, image after image. Counted on: divisions would take as long as a
 // tile's transform.
 struct Walk {
@@ -44,14 +46,38 @@ inline bool IsInside(const Patch& patch, int size) {
   return (patch.rows & patch.columns) == (1u << size) - 1;
 }
 
+// Asks for tiles' pixels, a few at each step, while others are multiplied: the processor does not
+// foresee them, and a cold tile takes as long to come as to compute.
+struct Prefetch {
+  Prefetch(const Conv3x3Shape& s, const float* image, int64_t channels, int64_t begin,
+           int64_t tiles, int margin, int64_t steps)
+      : walk(s, begin),
+        image(image),
+        channels(channels),
+        rows(tiles * kTile),
+        margin(margin),
+        steps(steps) {}
+
+  BDP_INLINE void Step() {
+    for (++step; done * steps < rows * step; ++done) {
+      const Patch patch = walk.PatchOf(image, channels, margin, kTile);
+      const float* row = patch.origin + done % kTile * patch.row;
+      for (int64_t i = 0; i < kTile * channels; i += kLine) __builtin_prefetch(row + i, 0, 2);
+      if (done % kTile == kTile - 1) walk.Next();
+    }
+  }
+
+  Walk walk;
+  const float* image;
+  int64_t channels, rows;  // rows: of pixels, kTile of a tile
+  int margin;
+  int64_t steps, step = 0, done = 0;
+};
+
 // Floats from point to point of what lies as [points][channels / 16][room for tiles][16]. One block
 // more than there is: steps that are a power of two would meet in few sets of the cache.
 inline int64_t PointStep(int64_t channels, int64_t room) { return channels * room + kBlock; }
 
-// The points of some tiles: the first or the second half of them (kWhich 0, 1), or all.
-constexpr int kAll = 2;
-
-template <int kWhich>
 inline void TransformInputs(const Conv3x3Shape& s, const float* image, int64_t begin, int64_t tiles,
                             int64_t room, float* v) {
   const int64_t step = PointStep(s.in_channels, room);
@@ -60,21 +86,19 @@ inline void TransformInputs(const Conv3x3Shape& s, const float* image, int64_t b
     const Patch patch = walk.PatchOf(image, s.in_channels, 1, kPoints);
     const bool inside = IsInside(patch, kPoints);
     for (int64_t c = 0; c < s.in_channels; c += kLanes) {
-      float* to = v + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
-      if (kWhich != 1) {
-        inside ? TransformInput<0, true>(patch, c, to, step)
-               : TransformInput<0, false>(patch, c, to, step);
-      }
-      if (kWhich == kAll) to += kHalf * kPoints * step;
-      if (kWhich != 0) {
-        inside ? TransformInput<1, true>(patch, c, to, step)
-               : TransformInput<1, false>(patch, c, to, step);
+      float* first = v + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
+      float* second = first + kHalf * kPoints * step;
+      if (inside) {
+        TransformInput<0, true>(patch, c, first, step);
+        TransformInput<1, true>(patch, c, second, step);
+      } else {
+        TransformInput<0, false>(patch, c, first, step);
+        TransformInput<1, false>(patch, c, second, step);
       }
     }
   }
 }
 
-template <int kWhich>
 inline void TransformGrads(const Conv3x3Shape& s, const float* image, int64_t begin, int64_t tiles,
                            int64_t room, float* v) {
   const int64_t step = PointStep(s.out_channels, room);
@@ -84,8 +108,7 @@ inline void TransformGrads(const Conv3x3Shape& s, const float* image, int64_t be
     const bool inside = IsInside(patch, kTile);
     for (int64_t c = 0; c < s.out_channels; c += kLanes) {
       float* to = v + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
-      inside ? TransformGrad<kWhich, true>(patch, c, to, step)
-             : TransformGrad<kWhich, false>(patch, c, to, step);
+      inside ? TransformGrad<true>(patch, c, to, step) : TransformGrad<false>(patch, c, to, step);
     }
   }
 }
@@ -100,13 +123,8 @@ inline void TransformOutputs(const Conv3x3Shape& s, const float* m, int64_t begi
     float* origin = image + (patch.origin - image);
     for (int64_t c = 0; c < s.out_channels; c += kLanes) {
       const float* from = m + c / kBlock * kBlock * room + i * kBlock + c % kBlock;
-      if (inside) {
-        TransformOutput<0, true>(from, step, patch, origin + c);
-        TransformOutput<1, true>(from, step, patch, origin + c);
-      } else {
-        TransformOutput<0, false>(from, step, patch, origin + c);
-        TransformOutput<1, false>(from, step, patch, origin + c);
-      }
+      inside ? TransformOutput<true>(from, step, patch, origin + c)
+             : TransformOutput<false>(from, step, patch, origin + c);
     }
   }
 }
@@ -157,14 +175,21 @@ inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float*
   const int64_t in = s.in_channels, out = s.out_channels;
   const int64_t v_step = PointStep(in, room), m_step = PointStep(out, room);
   const bool pairs = kLanes == 16 && out % (2 * kBlock) == 0;
+  const int64_t width = pairs ? 2 * kBlock : kBlock, steps = kPoints * kPoints * out / width;
   for (int64_t from = begin; from < end; from += room) {
     const int64_t tiles = end - from < room ? end - from : room;
-    TransformInputs<kAll>(s, input, from, tiles, room, v);
+    TransformInputs(s, input, from, tiles, room, v);
+    const int64_t left = end - from - tiles, next = left < room ? left : room;
+    // Of an input tile, the first row and column have come with the tiles before.
+    Prefetch inputs(s, input, in, from + tiles, next, -1, steps);
+    Prefetch outputs(s, output, out, from, tiles, 0, steps);
     for (int64_t point = 0; point < kPoints * kPoints; ++point) {
       const float* left = v + point * v_step;
       const float* right = u + point * in * out;
       float* product = m + point * m_step;
-      for (int64_t o = 0; o < out; o += (pairs ? 2 : 1) * kBlock) {
+      for (int64_t o = 0; o < out; o += width) {
+        inputs.Step();
+        outputs.Step();
         pairs ? MultiplyTiles<2>(left, tiles, room, right + o * in, in, product + o * room)
               : MultiplyTiles<1>(left, tiles, room, right + o * in, in, product + o * room);
       }
@@ -173,47 +198,45 @@ inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float*
   }
 }
 
-// The sums over some tiles at one point: u is [in / 16][out / 16][16][16].
+// The sums over some tiles at one point, for all input channels and kBlocks blocks of output
+// channels: u is [in / 16][out / 16][16][16].
 template <int kBlocks>
 inline void SumTiles(const float* v, const float* w, int64_t tiles, int64_t room, int64_t in,
                      int64_t out, bool first, float* u) {
   constexpr int kRows = (kLanes == 16 ? 16 : 8) / kVectors / kBlocks;
   for (int64_t i = 0; i < in; i += kRows) {
-    for (int64_t o = 0; o < out; o += kBlocks * kBlock) {
-      SumOverTiles<kRows, kBlocks>(
-          v + i / kBlock * room * kBlock + i % kBlock, w + o * room, room * kBlock, tiles, first,
-          u + i / kBlock * out * kBlock + o * kBlock + i % kBlock * kBlock);
-    }
-  }
-}
-
-// Half of the sums over tiles [begin, end).
-template <int kWhich>
-inline void SumHalf(const Conv3x3Shape& s, const float* grad, const float* input, int64_t begin,
-                    int64_t end, int64_t room, float* v, float* w, float* u) {
-  const int64_t in = s.in_channels, out = s.out_channels;
-  const bool pairs = kLanes == 16 && out % (2 * kBlock) == 0;
-  for (int64_t from = begin; from < end; from += room) {
-    const int64_t tiles = end - from < room ? end - from : room;
-    TransformInputs<kWhich>(s, input, from, tiles, room, v);
-    TransformGrads<kWhich>(s, grad, from, tiles, room, w);
-    for (int64_t point = 0; point < kHalf * kPoints; ++point) {
-      const float* left = v + point * PointStep(in, room);
-      const float* right = w + point * PointStep(out, room);
-      float* sums = u + point * in * out;
-      pairs ? SumTiles<2>(left, right, tiles, room, in, out, from == begin, sums)
-            : SumTiles<1>(left, right, tiles, room, in, out, from == begin, sums);
-    }
+    const int64_t block = i / kBlock, row = i % kBlock;
+    SumOverTiles<kRows, kBlocks>(v + block * room * kBlock + row, w, room * kBlock, tiles, first,
+                                 u + (block * out + row) * kBlock);
   }
 }
 
 // The weight gradient's part of tiles [begin, end), which must not be empty: sums is [9][in][out].
+// Behind them lie the next part's tiles.
 inline void Conv3x3WeightSums(const Conv3x3Shape& s, const float* grad, const float* input,
                               int64_t begin, int64_t end, int64_t room, float* v, float* w,
                               float* u, float* sums) {
   const int64_t in = s.in_channels, out = s.out_channels, size = in * out;
-  SumHalf<0>(s, grad, input, begin, end, room, v, w, u);
-  SumHalf<1>(s, grad, input, begin, end, room, v, w, u + kHalf * kPoints * size);
+  const bool pairs = kLanes == 16 && out % (2 * kBlock) == 0;
+  const int64_t width = pairs ? 2 * kBlock : kBlock, steps = kPoints * kPoints * out / width;
+  for (int64_t from = begin; from < end; from += room) {
+    const int64_t tiles = end - from < room ? end - from : room;
+    TransformInputs(s, input, from, tiles, room, v);
+    TransformGrads(s, grad, from, tiles, room, w);
+    Prefetch inputs(s, input, in, from + tiles, room, -1, steps);
+    Prefetch grads(s, grad, out, from + tiles, room, 0, steps);
+    for (int64_t point = 0; point < kPoints * kPoints; ++point) {
+      const float* left = v + point * PointStep(in, room);
+      const float* right = w + point * PointStep(out, room);
+      for (int64_t o = 0; o < out; o += width) {
+        inputs.Step();
+        grads.Step();
+        float* sum = u + point * size + o * kBlock;
+        pairs ? SumTiles<2>(left, right + o * room, tiles, room, in, out, from == begin, sum)
+              : SumTiles<1>(left, right + o * room, tiles, room, in, out, from == begin, sum);
+      }
+    }
+  }
   for (int64_t i = 0; i < in; ++i) {
     for (int64_t o = 0; o < out; o += kLanes) {
       const float* from = u + i / kBlock * out * kBlock + o / kBlock * kBlock * kBlock +
