@@ -132,9 +132,14 @@ def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
 def conv3x3_backward(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `conv3x3` with respect to input and weight; an empty tensor in place of one
-    that is not needed."""
-    return _convolution_backward(grad, input, weight, (1, 1, 1), 1, need_input, need_weight)
+    """The gradients of `conv3x3` with respect to input and weight, the latter in the weight's memory
+    format; an empty tensor in place of one that is not needed."""
+    grad_input, grad_weight = _convolution_backward(
+        grad, input, weight, (1, 1, 1), 1, need_input, need_weight
+    )
+    if need_weight:
+        grad_weight = torch.empty_like(weight).copy_(grad_weight)
+    return grad_input, grad_weight
 
 
 def _convolution_backward(

@@ -152,8 +152,10 @@ def _(input: Tensor, weight: Tensor) -> Tensor:
 def _(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    grad_input = _channels_last(input) if need_input else input.new_empty(0)
-    return grad_input, weight.new_empty(weight.shape if need_weight else 0)
+    return (
+        _channels_last(input) if need_input else input.new_empty(0),
+        torch.empty_like(weight) if need_weight else weight.new_empty(0),
+    )
 
 
 @torch.library.register_fake("bdp_ext::node_sum")

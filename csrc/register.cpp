@@ -254,9 +254,9 @@ bool IsOurs(const Conv3x3Shape& shape, const Tensor& input) {
   return HasConv3x3(shape) && input.scalar_type() == ScalarType::Float;
 }
 
-Conv3x3Weight WeightOf(const Tensor& weight) {
-  return {Data<float>(weight), weight.stride(0), weight.stride(1), weight.stride(2),
-          weight.stride(3)};
+template <typename T>
+Conv3x3WeightAt<T> At(T* data, const Tensor& weight) {
+  return {data, weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3)};
 }
 
 Tensor EmptyImage(const Tensor& like, int64_t channels) {
@@ -270,7 +270,7 @@ Tensor Conv3x3Cpu(const Tensor& input_in, const Tensor& weight) {
   if (!IsOurs(shape, input_in)) return TorchConvolution(input_in, weight, 1, 1, 1, 1);
   const Tensor input = ChannelsLast(input_in);
   Tensor output = EmptyImage(input, shape.out_channels);
-  Conv3x3(shape, Data<float>(input), WeightOf(weight),
+  Conv3x3(shape, Data<float>(input), At(Data<float>(weight), weight),
           static_cast<float*>(output.mutable_data_ptr()));
   return output;
 }
@@ -287,22 +287,22 @@ std::tuple<Tensor, Tensor> Conv3x3BackwardCpu(const Tensor& grad_in, const Tenso
   if (!IsOurs(shape, input_in)) {
     auto [grad_input, grad_weight] =
         TorchConvolutionBackward(grad_in, input_in, weight, 1, 1, 1, 1, need_input, need_weight);
-    return {grad_input, Contiguous(grad_weight)};
+    if (!need_weight) return {grad_input, grad_weight};
+    Tensor alike = torch::stable::empty_like(weight);
+    return {grad_input, torch::stable::copy_(alike, grad_weight)};
   }
   const Tensor grad = ChannelsLast(grad_in), none = torch::stable::new_empty(input_in, {0});
   Tensor grad_input = none, grad_weight = none;
   if (need_input) {
     grad_input = EmptyImage(grad, shape.in_channels);
-    Conv3x3InputGradient(shape, Data<float>(grad), WeightOf(weight),
+    Conv3x3InputGradient(shape, Data<float>(grad), At(Data<float>(weight), weight),
                          static_cast<float*>(grad_input.mutable_data_ptr()));
   }
   if (need_weight) {
     const Tensor input = ChannelsLast(input_in);
-    grad_weight = torch::stable::new_empty(weight, weight.sizes());
-    const int64_t in = shape.in_channels;
-    Conv3x3WeightGradient(
-        shape, Data<float>(grad), Data<float>(input),
-        {static_cast<float*>(grad_weight.mutable_data_ptr()), in * 9, 9, 3, 1});
+    grad_weight = torch::stable::empty_like(weight);
+    Conv3x3WeightGradient(shape, Data<float>(grad), Data<float>(input),
+                          At(static_cast<float*>(grad_weight.mutable_data_ptr()), grad_weight));
   }
   return {grad_input, grad_weight};
 }

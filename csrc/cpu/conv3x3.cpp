@@ -14,15 +14,17 @@ namespace bdp_ext {
 namespace {
 
 constexpr int64_t kTaps = 9;
-constexpr int64_t kPoints = 36;           // of a tile of 4 x 4
-constexpr int64_t kGrain = 1 << 19;       // products that a thread is worth: some 20 us
-constexpr int64_t kSliceTiles = 128;      // of a sum of the weight gradient, at least
-constexpr int64_t kMostSlices = 32;       // such sums, whatever the threads
-constexpr int64_t kLine = 16;             // floats of a cache line
+constexpr int64_t kPoints = 36;            // of a tile of 4 x 4
+constexpr int64_t kGrain = 1 << 19;        // products that a thread is worth: some 20 us
+constexpr int64_t kSliceTiles = 128;       // of a sum of the weight gradient, at least
+constexpr int64_t kMostSlices = 32;        // such sums, whatever the threads
+constexpr int64_t kLine = 16;              // floats of a cache line
 constexpr int64_t kCacheFloats = 1 << 16;  // what transformed tiles may take of the L2 cache
-constexpr int64_t kRows = 28;             // tiles that the widest product takes together
+constexpr int64_t kRows = 28;              // tiles that the widest product takes together
 
-int64_t Tiles(const Conv3x3Shape& s) { return s.batch * ((s.height + 3) / 4) * ((s.width + 3) / 4); }
+int64_t Tiles(const Conv3x3Shape& s) {
+  return s.batch * ((s.height + 3) / 4) * ((s.width + 3) / 4);
+}
 int64_t Weights(const Conv3x3Shape& s) { return s.in_channels * s.out_channels; }
 int64_t Products(const Conv3x3Shape& s, int64_t tiles) { return kPoints * Weights(s) * tiles; }
 
@@ -31,7 +33,7 @@ int64_t Room(const Conv3x3Shape& s) {
   const int64_t most = kCacheFloats / kPoints / (s.in_channels + s.out_channels) / kRows * kRows;
   return most < kRows ? kRows : most;
 }
-int64_t Transformed(int64_t channels, int64_t room) { return kPoints * (channels * room + kLine); }
+int64_t Points(int64_t channels, int64_t room) { return kPoints * (channels * room + kLine); }
 
 // Memory that stays with the thread and is not cleared, cut into pieces that begin cache lines.
 // Fresh memory would cost more than what is done in it.
@@ -58,11 +60,10 @@ Conv3x3Weight Turned(const Conv3x3Weight& w) {
 
 // [9, in, out]
 void CopyTaps(const Conv3x3Shape& s, const Conv3x3Weight& w, float* taps) {
-  for (int64_t o = 0; o < s.out_channels; ++o) {
-    for (int64_t k = 0; k < kTaps; ++k) {
+  for (int64_t k = 0; k < kTaps; ++k, taps += Weights(s)) {
+    for (int64_t o = 0; o < s.out_channels; ++o) {
       const float* from = w.data + o * w.out + k / 3 * w.y + k % 3 * w.x;
-      float* to = taps + k * Weights(s) + o;
-      for (int64_t i = 0; i < s.in_channels; ++i) to[i * s.out_channels] = from[i * w.in];
+      for (int64_t i = 0; i < s.in_channels; ++i) taps[i * s.out_channels + o] = from[i * w.in];
     }
   }
 }
@@ -78,9 +79,10 @@ void Conv3x3(const Conv3x3Shape& s, const float* input, const Conv3x3Weight& wei
              float* output) {
   const auto points_of = BDP_PICK(Conv3x3Points);
   const auto tiles_of = BDP_PICK(Conv3x3Tiles);
-  Scratch shared(shared_memory, (kTaps + kPoints) * Weights(s));
+  const int64_t weights = Points(s.in_channels, s.out_channels);
+  Scratch shared(shared_memory, kTaps * Weights(s) + weights);
   float* taps = shared.Take(kTaps * Weights(s));
-  float* u = shared.Take(kPoints * Weights(s));
+  float* u = shared.Take(weights);
   CopyTaps(s, weight, taps);
   const int64_t channel_parts = Parts(kPoints * Weights(s), kGrain);
   ForEachPart(channel_parts, [&](int64_t part) {
@@ -89,8 +91,8 @@ void Conv3x3(const Conv3x3Shape& s, const float* input, const Conv3x3Weight& wei
   });
   const int64_t tiles = Tiles(s), room = Room(s), parts = Parts(Products(s, tiles), kGrain);
   ForEachPart(parts, [&](int64_t part) {
-    const int64_t inputs = Transformed(s.in_channels, room);
-    const int64_t outputs = Transformed(s.out_channels, room);
+    const int64_t inputs = Points(s.in_channels, room);
+    const int64_t outputs = Points(s.out_channels, room);
     Scratch own(own_memory, inputs + outputs);
     float* v = own.Take(inputs);
     tiles_of(s, input, u, tiles * part / parts, tiles * (part + 1) / parts, room, v,
@@ -112,31 +114,29 @@ void Conv3x3WeightGradient(const Conv3x3Shape& s, const float* grad, const float
   const int64_t tiles = Tiles(s), size = kTaps * Weights(s), room = Room(s);
   const int64_t wanted = tiles / kSliceTiles < kMostSlices ? tiles / kSliceTiles : kMostSlices;
   const int64_t slices = wanted > 0 ? wanted : tiles > 0;
-  Scratch shared(shared_memory, slices * size);
+  Scratch shared(shared_memory, (slices + 1) * size);
   float* sums = shared.Take(slices * size);
   const int64_t most = Parts(Products(s, tiles), kGrain), parts = most < slices ? most : slices;
   ForEachPart(parts, [&](int64_t part) {
-    const int64_t inputs = Transformed(s.in_channels, room);
-    const int64_t grads = Transformed(s.out_channels, room);
-    Scratch own(own_memory, inputs + grads + kPoints * Weights(s));
+    const int64_t inputs = Points(s.in_channels, room);
+    const int64_t grads = Points(s.out_channels, room);
+    const int64_t weights = Points(s.in_channels, s.out_channels);
+    Scratch own(own_memory, inputs + grads + weights);
     float* v = own.Take(inputs);
     float* w = own.Take(grads);
-    float* u = own.Take(kPoints * Weights(s));
+    float* u = own.Take(weights);
     for (int64_t i = slices * part / parts; i < slices * (part + 1) / parts; ++i) {
       sums_of(s, grad, input, tiles * i / slices, tiles * (i + 1) / slices, room, v, w, u,
               sums + i * size);
     }
   });
-  for (int64_t k = 0; k < kTaps; ++k) {
-    for (int64_t i = 0; i < s.in_channels; ++i) {
-      const float* from = sums + (k * s.in_channels + i) * s.out_channels;
-      float* to = grad_weight.data + i * grad_weight.in + k / 3 * grad_weight.y +
-                  k % 3 * grad_weight.x;
-      for (int64_t o = 0; o < s.out_channels; ++o) {
-        double sum = 0.0;
-        for (int64_t j = 0; j < slices; ++j) sum += from[j * size + o];
-        to[o * grad_weight.out] = static_cast<float>(sum);
-      }
+  BDP_PICK(Conv3x3AddSlices)(slices, size, sums);
+  for (int64_t k = 0; k < kTaps; ++k, sums += Weights(s)) {
+    for (int64_t o = 0; o < s.out_channels; ++o) {
+      float* to =
+          grad_weight.data + o * grad_weight.out + k / 3 * grad_weight.y + k % 3 * grad_weight.x;
+      for (int64_t i = 0; i < s.in_channels; ++i)
+        to[i * grad_weight.in] = sums[i * s.out_channels + o];
     }
   }
 }

@@ -9,8 +9,8 @@
 //   of the multiplications of the plain sum.
 //
 // The matrices follow from the six points where polynomials are evaluated (Lavin and Gray 2015,
-// arXiv 1509.09308): 0, p, -p, q, -q and infinity. With 2/3 and 3/2 for p and q the rounding is half
-// of what the usual 1 and 2 leave, and p q = 1 spares products.
+// arXiv 1509.09308): 0, p, -p, q, -q and infinity. With 2/3 and 3/2 for p and q the rounding is
+// half of what the usual 1 and 2 leave, and p q = 1 spares products.
 //
 // Along an axis the points 0, p, -p and q, -q, infinity share no operation: a transform takes one
 // half after the other, each small enough for the registers.
@@ -40,8 +40,8 @@ BDP_INLINE void InputPoints(const F* x, F* t) {
   const F odd = Broadcast(kPoint) * Fma(Broadcast(-kSquare), x[1], x[3]);
   t[kWhich == 0 ? 1 : 0] = even + odd;
   t[kWhich == 0 ? 2 : 1] = even - odd;
-  t[kWhich == 0 ? 0 : 2] =
-      kWhich == 0 ? Fma(Broadcast(-kP2Q2), x[2], x[0] + x[4]) : Fma(Broadcast(-kP2Q2), x[3], x[1] + x[5]);
+  t[kWhich == 0 ? 0 : 2] = kWhich == 0 ? Fma(Broadcast(-kP2Q2), x[2], x[0] + x[4])
+                                       : Fma(Broadcast(-kP2Q2), x[3], x[1] + x[5]);
 }
 
 // A x, for one column of four.
@@ -110,7 +110,8 @@ BDP_TILE void TransformInput(const Patch& patch, int64_t channel, float* v, int6
   for (int j = 0; j < kPoints; ++j) {
     F x[kPoints];
 #pragma GCC unroll 6
-    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i) x[i] = LoadPixel<kInside>(patch, i, j, channel);
+    for (int i = kWhich; i < kPoints - 1 + kWhich; ++i)
+      x[i] = LoadPixel<kInside>(patch, i, j, channel);
     InputPoints<kWhich>(x, t[j]);
   }
 #pragma GCC unroll 3

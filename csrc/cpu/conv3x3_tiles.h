@@ -74,9 +74,10 @@ struct Prefetch {
   int64_t steps, step = 0, done = 0;
 };
 
-// Floats from point to point of what lies as [points][channels / 16][room for tiles][16]. One block
-// more than there is: steps that are a power of two would meet in few sets of the cache.
-inline int64_t PointStep(int64_t channels, int64_t room) { return channels * room + kBlock; }
+// Floats from point to point: of tiles as [points][channels / 16][room][16], of weights as
+// [points][..][in][out]. A cache line more than there is: a power of two would put all points into
+// few sets of the cache.
+inline int64_t PointStep(int64_t channels, int64_t room) { return channels * room + kLine; }
 
 inline void TransformInputs(const Conv3x3Shape& s, const float* image, int64_t begin, int64_t tiles,
                             int64_t room, float* v) {
@@ -131,11 +132,11 @@ inline void TransformOutputs(const Conv3x3Shape& s, const float* m, int64_t begi
 
 constexpr int kSums = kLanes == 16 ? 28 : 12;  // vectors of sums that the registers hold
 
-// The products of some tiles at one point, with kBlocks blocks of output channels. The last tiles are
-// computed together with some that were before, or with what lies in the room behind them.
+// The products of some tiles at one point, with kBlocks blocks of output channels. The last tiles
+// are computed together with some that were before, or with what lies in the room behind them.
 template <int kBlocks>
-inline void MultiplyTiles(const float* v, int64_t tiles, int64_t room, const float* u, int64_t depth,
-                          float* m) {
+inline void MultiplyTiles(const float* v, int64_t tiles, int64_t room, const float* u,
+                          int64_t depth, float* m) {
   constexpr int kRows = kSums / kVectors / kBlocks;
   for (int64_t i = 0; i < tiles; i += kRows) {
     const int64_t last = tiles - kRows, from = (i < last ? i : last < 0 ? 0 : last) * kBlock;
@@ -164,7 +165,8 @@ inline void Conv3x3Points(const Conv3x3Shape& s, const float* taps, int64_t begi
         F points[kPoints];
         WeightPoints(w, points);
 #pragma GCC unroll 6
-        for (int x = 0; x < kPoints; ++x) Store(to + (y * kPoints + x) * in * out, points[x]);
+        for (int x = 0; x < kPoints; ++x)
+          Store(to + (y * kPoints + x) * PointStep(in, out), points[x]);
       }
     }
   }
@@ -185,7 +187,7 @@ inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float*
     Prefetch outputs(s, output, out, from, tiles, 0, steps);
     for (int64_t point = 0; point < kPoints * kPoints; ++point) {
       const float* left = v + point * v_step;
-      const float* right = u + point * in * out;
+      const float* right = u + point * PointStep(in, out);
       float* product = m + point * m_step;
       for (int64_t o = 0; o < out; o += width) {
         inputs.Step();
@@ -231,7 +233,7 @@ inline void Conv3x3WeightSums(const Conv3x3Shape& s, const float* grad, const fl
       for (int64_t o = 0; o < out; o += width) {
         inputs.Step();
         grads.Step();
-        float* sum = u + point * size + o * kBlock;
+        float* sum = u + point * PointStep(in, out) + o * kBlock;
         pairs ? SumTiles<2>(left, right + o * room, tiles, room, in, out, from == begin, sum)
               : SumTiles<1>(left, right + o * room, tiles, room, in, out, from == begin, sum);
       }
@@ -246,7 +248,8 @@ inline void Conv3x3WeightSums(const Conv3x3Shape& s, const float* grad, const fl
       for (int x = 0; x < kPoints; ++x) {
         F points[kPoints];
 #pragma GCC unroll 6
-        for (int y = 0; y < kPoints; ++y) points[y] = Load(from + (y * kPoints + x) * size);
+        for (int y = 0; y < kPoints; ++y)
+          points[y] = Load(from + (y * kPoints + x) * PointStep(in, out));
         Weights(points, t[x]);
       }
 #pragma GCC unroll 3
@@ -258,5 +261,18 @@ inline void Conv3x3WeightSums(const Conv3x3Shape& s, const float* grad, const fl
         for (int x = 0; x < 3; ++x) Store(sums + (y * 3 + x) * size + i * out + o, row[x]);
       }
     }
+  }
+}
+
+// Adds `slices` times `size` floats up in float64, in their order, into the first ones.
+inline void Conv3x3AddSlices(int64_t slices, int64_t size, float* sums) {
+  for (int64_t i = 0; i < size; i += kLanes) {
+    D low = Broadcast64(0.0), high = low;
+    for (int64_t slice = 0; slice < slices; ++slice) {
+      const F part = Load(sums + slice * size + i);
+      low = low + WidenLow(part);
+      high = high + WidenHigh(part);
+    }
+    Store(sums + i, Narrow(low, high));
   }
 }
