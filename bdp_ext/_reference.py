@@ -132,8 +132,8 @@ def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
 def conv3x3_backward(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `conv3x3` with respect to input and weight, the latter in the weight's memory
-    format; an empty tensor in place of one that is not needed."""
+    """The gradients of `conv3x3` with respect to input and weight, the latter in the memory format
+    of the weight; an empty tensor in place of one that is not needed."""
     grad_input, grad_weight = _convolution_backward(
         grad, input, weight, (1, 1, 1), 1, need_input, need_weight
     )

@@ -246,8 +246,8 @@ def conv3x3_backward(
         need_input, need_weight: which gradients to compute.
 
     Returns:
-        The gradients of the input, in channels_last, and of the weight, in its memory format; [0] in
-        place of one that is not needed.
+        The gradients of the input, in channels_last, and of the weight, in its memory format; [0]
+        in place of one that is not needed.
 
     Raises:
         ValueError: wrong shape, dtype or device (names the argument and what it got).
