@@ -96,7 +96,7 @@ struct Conv3x3WeightAt {
 using Conv3x3Weight = Conv3x3WeightAt<const float>;
 using Conv3x3WeightOut = Conv3x3WeightAt<float>;
 
-// Whether there is code for these channels.
+// Whether there is code for these channels: multiples of 16, not too many.
 bool HasConv3x3(const Conv3x3Shape& shape);
 
 void Conv3x3(const Conv3x3Shape& shape,

@@ -295,7 +295,6 @@ def test_module_is_torchs_in_all_but_time(inputs: int, outputs: int) -> None:
         results.append((y.detach(), *torch.autograd.grad(y, (x, m.weight), grad)))
     for theirs_, ours in zip(*results, strict=True):
         assert error(ours, theirs_.double()) <= 2 * BOUND
-        assert ours.stride() == theirs_.stride()
 
 
 def test_module_takes_ours_where_it_wins_and_torchs_elsewhere() -> None:

@@ -16,10 +16,10 @@ class Conv3x3(nn.Conv2d):
 
     `bdp_ext.ops.conv3x3` computes where it wins, torch everywhere else. Who computes follows from
     the arguments alone and not from a timing, so that the same seed gives the same search, bit for
-    bit, on any day: float32 in channels_last on the CPU, channels in multiples of 16, 16 tiles at
-    least (fewer do not pay for the transform of the weights) of which half lies in the image. There
-    forward and both gradients won for every shape measured, 2 to 2.6 times for the search's
-    (`bench/bench_conv3x3.py`); beyond it they lose up to a third (64 channels of 2 x 2).
+    bit, on any day: float32 in channels_last on the CPU, channels in multiples of 16, 16 tiles of
+    4x4 outputs at least (fewer do not pay for the transform of the weights), half of which lie in
+    the image. There forward and both gradients won for every shape measured, about twice and more
+    for the search's (`bench/bench_conv3x3.py`); beyond they lose up to a fifth.
 
     Args:
         inputs, outputs: channels.

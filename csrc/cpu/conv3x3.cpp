@@ -1,5 +1,6 @@
 // The 3x3 convolution and its gradients on the CPU: tiles go to conv3x3_tiles.h.
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -18,6 +19,8 @@ constexpr int64_t kPoints = 36;            // of a tile of 4 x 4
 constexpr int64_t kGrain = 1 << 19;        // products that a thread is worth: some 20 us
 constexpr int64_t kSliceTiles = 128;       // of a sum of the weight gradient, at least
 constexpr int64_t kMostSlices = 32;        // such sums, whatever the threads
+constexpr int64_t kSliceFloats = 1 << 24;  // memory for all of them
+constexpr int64_t kMostWeights = 1 << 18;  // more, transformed, would come from main memory
 constexpr int64_t kLine = 16;              // floats of a cache line
 constexpr int64_t kCacheFloats = 1 << 16;  // what transformed tiles may take of the L2 cache
 constexpr int64_t kRows = 28;              // tiles that the widest product takes together
@@ -26,12 +29,12 @@ int64_t Tiles(const Conv3x3Shape& s) {
   return s.batch * ((s.height + 3) / 4) * ((s.width + 3) / 4);
 }
 int64_t Weights(const Conv3x3Shape& s) { return s.in_channels * s.out_channels; }
-int64_t Products(const Conv3x3Shape& s, int64_t tiles) { return kPoints * Weights(s) * tiles; }
+int64_t Products(const Conv3x3Shape& s) { return kPoints * Weights(s) * Tiles(s); }
 
 // Tiles that are transformed together: as many as the cache holds.
 int64_t Room(const Conv3x3Shape& s) {
-  const int64_t most = kCacheFloats / kPoints / (s.in_channels + s.out_channels) / kRows * kRows;
-  return most < kRows ? kRows : most;
+  const int64_t most = kCacheFloats / kPoints / (s.in_channels + s.out_channels);
+  return std::max(most / kRows * kRows, kRows);
 }
 int64_t Points(int64_t channels, int64_t room) { return kPoints * (channels * room + kLine); }
 
@@ -71,8 +74,8 @@ void CopyTaps(const Conv3x3Shape& s, const Conv3x3Weight& w, float* taps) {
 }  // namespace
 
 bool HasConv3x3(const Conv3x3Shape& s) {
-  return s.in_channels > 0 && s.out_channels > 0 && s.in_channels % 16 == 0 &&
-         s.out_channels % 16 == 0;
+  return s.in_channels % 16 == 0 && s.out_channels % 16 == 0 && Weights(s) > 0 &&
+         Weights(s) <= kMostWeights;
 }
 
 void Conv3x3(const Conv3x3Shape& s, const float* input, const Conv3x3Weight& weight,
@@ -89,7 +92,7 @@ void Conv3x3(const Conv3x3Shape& s, const float* input, const Conv3x3Weight& wei
     points_of(s, taps, s.in_channels * part / channel_parts,
               s.in_channels * (part + 1) / channel_parts, u);
   });
-  const int64_t tiles = Tiles(s), room = Room(s), parts = Parts(Products(s, tiles), kGrain);
+  const int64_t tiles = Tiles(s), room = Room(s), parts = Parts(Products(s), kGrain);
   ForEachPart(parts, [&](int64_t part) {
     const int64_t inputs = Points(s.in_channels, room);
     const int64_t outputs = Points(s.out_channels, room);
@@ -112,11 +115,11 @@ void Conv3x3WeightGradient(const Conv3x3Shape& s, const float* grad, const float
                            const Conv3x3WeightOut& grad_weight) {
   const auto sums_of = BDP_PICK(Conv3x3WeightSums);
   const int64_t tiles = Tiles(s), size = kTaps * Weights(s), room = Room(s);
-  const int64_t wanted = tiles / kSliceTiles < kMostSlices ? tiles / kSliceTiles : kMostSlices;
-  const int64_t slices = wanted > 0 ? wanted : tiles > 0;
+  const int64_t most = std::min({tiles / kSliceTiles, kMostSlices, kSliceFloats / size});
+  const int64_t slices = std::max<int64_t>(most, tiles > 0);
   Scratch shared(shared_memory, (slices + 1) * size);
   float* sums = shared.Take(slices * size);
-  const int64_t most = Parts(Products(s, tiles), kGrain), parts = most < slices ? most : slices;
+  const int64_t parts = std::min(Parts(Products(s), kGrain), slices);
   ForEachPart(parts, [&](int64_t part) {
     const int64_t inputs = Points(s.in_channels, room);
     const int64_t grads = Points(s.out_channels, room);
