@@ -17,6 +17,8 @@ from bdp_ext import _reference
 DIFFERENTIABLE = (
     "depthwise_conv2d",
     "depthwise_conv2d_backward",
+    "conv3x3",
+    "conv3x3_backward",
     "node_sum",
     "node_sum_backward",
     "norm_relu",
@@ -38,33 +40,34 @@ def register(library: torch.library.Library, names: Sequence[str]) -> None:
         )
 
 
-def save_for_depthwise_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_for_convolution(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.set_materialize_grads(False)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
+    rest = inputs[len(tensors) :]
     ctx.save_for_backward(*tensors)
-    ctx.geometry = inputs[len(tensors) : len(tensors) + 3]  # stride, padding, dilation
-    ctx.needed = inputs[len(tensors) + 3 :]  # the backward pass's flags
+    ctx.needed = [value for value in rest if isinstance(value, bool)]  # the backward pass's flags
+    ctx.geometry = rest[: len(rest) - len(ctx.needed)]  # stride, padding, dilation
 
 
-def depthwise_conv2d_gradient(
-    operations: Any, ctx: Any, grad: Tensor | None
+def _convolution_gradient(
+    op: str, operations: Any, ctx: Any, grad: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    none = (None,) * len(ctx.geometry)
     if grad is None:
-        return (None,) * 5
+        return (None, None, *none)
     need_input, need_weight = ctx.needs_input_grad[:2]
-    grad_input, grad_weight = operations.depthwise_conv2d_backward(
+    grad_input, grad_weight = getattr(operations, f"{op}_backward")(
         grad, *ctx.saved_tensors, *ctx.geometry, need_input, need_weight
     )
-    return (grad_input if need_input else None, grad_weight if need_weight else None) + (None,) * 3
+    return (grad_input if need_input else None, grad_weight if need_weight else None, *none)
 
 
-def depthwise_conv2d_backward_gradient(
-    operations: Any, ctx: Any, of_input: Tensor | None, of_weight: Tensor | None
+def _convolution_backward_gradient(
+    op: str, operations: Any, ctx: Any, of_input: Tensor | None, of_weight: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """Output, input gradient and weight gradient are linear in each of their two operands: their
     own gradients are the same three operations."""
-    convolve = operations.depthwise_conv2d
-    backward = operations.depthwise_conv2d_backward
+    convolve, backward = getattr(operations, op), getattr(operations, f"{op}_backward")
     grad, input, weight = ctx.saved_tensors
     need_grad, need_input, need_weight = ctx.needs_input_grad[:3]
     parts = []
@@ -79,10 +82,17 @@ def depthwise_conv2d_backward_gradient(
             parts.append(convolve(input, of_weight, *ctx.geometry))
         if need_input:
             to_input = backward(grad, input, of_weight, *ctx.geometry, True, False)[0]
-    return (sum(parts[1:], *parts[:1]) if parts else None, to_input, to_weight) + (None,) * 5
+    to_grad = sum(parts[1:], *parts[:1]) if parts else None
+    return (to_grad, to_input, to_weight, *(None for _ in (*ctx.geometry, *ctx.needed)))
 
 
-save_for_depthwise_conv2d_backward = save_for_depthwise_conv2d
+save_for_depthwise_conv2d = save_for_depthwise_conv2d_backward = _save_for_convolution
+depthwise_conv2d_gradient = partial(_convolution_gradient, "depthwise_conv2d")
+depthwise_conv2d_backward_gradient = partial(_convolution_backward_gradient, "depthwise_conv2d")
+
+save_for_conv3x3 = save_for_conv3x3_backward = _save_for_convolution
+conv3x3_gradient = partial(_convolution_gradient, "conv3x3")
+conv3x3_backward_gradient = partial(_convolution_backward_gradient, "conv3x3")
 
 
 def save_for_node_sum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -70,6 +70,20 @@ def depthwise_conv2d_backward(
         raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
 
 
+def conv3x3(input: Tensor, weight: Tensor) -> None:
+    _conv3x3("conv3x3", input, weight)
+
+
+def conv3x3_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+) -> None:
+    op = "conv3x3_backward"
+    size = _conv3x3(op, input, weight)
+    _tensor(op, "grad", grad, 4, (input.dtype,), input)
+    if list(grad.shape) != size:
+        raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
+
+
 def node_sum(inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float) -> None:
     if not inputs or len(normed) != len(inputs):
         raise ValueError(
@@ -152,6 +166,18 @@ def _convolution(
             f"of {list(input.shape)} (padding {padding})."
         )
     return [*input.shape[:2], height, width]
+
+
+def _conv3x3(op: str, input: Tensor, weight: Tensor) -> list[int]:
+    """The output's size."""
+    _tensor(op, "input", input, 4, FLOAT_DTYPES, input)
+    _tensor(op, "weight", weight, 4, (input.dtype,), input)
+    batch, channels, height, width = input.shape
+    if list(weight.shape[1:]) != [channels, 3, 3]:
+        raise ValueError(f"{op}: weight must be [O, {channels}, 3, 3], got {list(weight.shape)}.")
+    if min(height, width) < 1:
+        raise ValueError(f"{op}: input must have height and width, got {list(input.shape)}.")
+    return [batch, weight.shape[0], height, width]
 
 
 def _logits(op: str, logits: Tensor, target: Tensor) -> None:

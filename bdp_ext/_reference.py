@@ -118,17 +118,52 @@ def depthwise_conv2d_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `depthwise_conv2d` with respect to input and weight; an empty tensor in
     place of one that is not needed."""
+    geometry = (stride, padding, dilation)
+    groups = weight.shape[0]
+    return _convolution_backward(grad, input, weight, geometry, groups, need_input, need_weight)
+
+
+def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
+    """See `bdp_ext.ops.conv3x3`."""
+    output = torch.nn.functional.conv2d(input, weight, padding=1)
+    return output.contiguous(memory_format=torch.channels_last)
+
+
+def conv3x3_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `conv3x3` with respect to input and weight, the latter in the memory format
+    of the weight; an empty tensor in place of one that is not needed."""
+    grad_input, grad_weight = _convolution_backward(
+        grad, input, weight, (1, 1, 1), 1, need_input, need_weight
+    )
+    if need_weight:
+        grad_weight = torch.empty_like(weight).copy_(grad_weight)
+    return grad_input, grad_weight
+
+
+def _convolution_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    geometry: tuple[int, int, int],
+    groups: int,
+    need_input: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """geometry: stride, padding, dilation."""
+    stride, padding, dilation = ([size] * 2 for size in geometry)
     grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad,
         input,
         weight,
         None,
-        [stride] * 2,
-        [padding] * 2,
-        [dilation] * 2,
+        stride,
+        padding,
+        dilation,
         False,
         [0, 0],
-        weight.shape[0],
+        groups,
         [need_input, need_weight, False],
     )
     return (

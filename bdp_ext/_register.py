@@ -32,6 +32,11 @@ SCHEMAS = {
         "(Tensor grad, Tensor input, Tensor weight, int stride, int padding, int dilation, "
         "bool need_input, bool need_weight) -> (Tensor, Tensor)"
     ),
+    "conv3x3": "(Tensor input, Tensor weight) -> Tensor",
+    "conv3x3_backward": (
+        "(Tensor grad, Tensor input, Tensor weight, bool need_input, bool need_weight) -> "
+        "(Tensor, Tensor)"
+    ),
     "node_sum": (
         "(Tensor[] inputs, Tensor weight, bool[] normed, float eps) -> (Tensor, Tensor, Tensor)"
     ),
@@ -138,6 +143,23 @@ def _(
     if need_input:
         grad_input = grad_input.contiguous(memory_format=torch.channels_last)
     return grad_input, weight.new_empty(weight.shape if need_weight else 0)
+
+
+@torch.library.register_fake("bdp_ext::conv3x3")
+def _(input: Tensor, weight: Tensor) -> Tensor:
+    _checks.conv3x3(input, weight)
+    output = input.new_empty(input.shape[0], weight.shape[0], *input.shape[2:])
+    return output.contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("bdp_ext::conv3x3_backward")
+def _(
+    grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        _channels_last(input) if need_input else input.new_empty(0),
+        torch.empty_like(weight) if need_weight else weight.new_empty(0),
+    )
 
 
 @torch.library.register_fake("bdp_ext::node_sum")

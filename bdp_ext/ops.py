@@ -1,5 +1,5 @@
 """The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk` for pruning;
-`depthwise_conv2d`, `pool3x3`, `node_sum`, `norm_relu` for supernets.
+`depthwise_conv2d`, `conv3x3`, `pool3x3`, `node_sum`, `norm_relu` for supernets.
 
 Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
 (compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
@@ -199,6 +199,64 @@ def depthwise_conv2d_backward(
     )
     grad_input, grad_weight = implementation(op, input)(
         grad, input, weight, stride, padding, dilation, need_input, need_weight
+    )
+    return grad_input, grad_weight
+
+
+def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
+    """A convolution with a kernel of 3, stride 1 and a padding of 1 that mixes all channels, in
+    channels_last. Differentiable, twice and more.
+
+    On the CPU, float32 with channels in multiples of 16 (up to 512 to 512) is computed here, by
+    Winograd's F(4x4, 3x3) with a quarter of the multiplications; all else is torch's convolution.
+    With 16 to 64 channels output and gradients are then off by 5e-7 to 9e-7 of their norm, where
+    the plain sum is off by 2e-7 to 4e-7, in the weight gradient by up to 1e-6; with 512 channels
+    by 2e-6. No result depends on the number of threads.
+
+    Args:
+        input: [B, I, H, W], floating point. Another memory format than channels_last costs a copy.
+        weight: [O, I, 3, 3], dtype of `input`, in any memory format.
+
+    Returns:
+        [B, O, H, W] in channels_last.
+
+    Raises:
+        ValueError: wrong shape, dtype or device (names the argument and what it got).
+
+    Source: Lavin and Gray 2015 (arXiv 1509.09308); the points are ours (csrc/cpu/conv3x3_kernel.h).
+    """
+    op = "conv3x3"
+    _checks.conv3x3(input, weight)
+    output: Tensor = implementation(op, input)(input, weight)
+    return output
+
+
+def conv3x3_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    *,
+    need_input: bool = True,
+    need_weight: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `conv3x3`; its autograd calls this. Differentiable.
+
+    Args:
+        grad: [B, O, H, W], the gradient of the output.
+        input, weight: as there.
+        need_input, need_weight: which gradients to compute.
+
+    Returns:
+        The gradients of the input, in channels_last, and of the weight, in its memory format; [0]
+        in place of one that is not needed.
+
+    Raises:
+        ValueError: wrong shape, dtype or device (names the argument and what it got).
+    """
+    op = "conv3x3_backward"
+    _checks.conv3x3_backward(grad, input, weight, need_input, need_weight)
+    grad_input, grad_weight = implementation(op, input)(
+        grad, input, weight, need_input, need_weight
     )
     return grad_input, grad_weight
 

@@ -79,6 +79,41 @@ void DepthwiseConv2dBackward(const DepthwiseConv2dShape& shape,
                              float* grad_input,    // [B, H, W, C], out
                              float* grad_weight);  // [C, kernel, kernel], out
 
+// The 3x3 convolution with a padding of 1, and its gradients. Images are channels_last.
+struct Conv3x3Shape {
+  int64_t batch;         // B
+  int64_t in_channels;   // I
+  int64_t out_channels;  // O
+  int64_t height, width;
+};
+
+// [O, I, 3, 3], at any strides: a channels_last network's weights lie otherwise than others'.
+template <typename T>
+struct Conv3x3WeightAt {
+  T* data;
+  int64_t out, in, y, x;  // floats from one to the next
+};
+using Conv3x3Weight = Conv3x3WeightAt<const float>;
+using Conv3x3WeightOut = Conv3x3WeightAt<float>;
+
+// Whether there is code for these channels: multiples of 16, not too many.
+bool HasConv3x3(const Conv3x3Shape& shape);
+
+void Conv3x3(const Conv3x3Shape& shape,
+             const float* input,  // [B, H, W, I]
+             const Conv3x3Weight& weight,
+             float* output);  // [B, H, W, O], out
+
+void Conv3x3InputGradient(const Conv3x3Shape& shape,
+                          const float* grad,  // [B, H, W, O]
+                          const Conv3x3Weight& weight,
+                          float* grad_input);  // [B, H, W, I], out
+
+void Conv3x3WeightGradient(const Conv3x3Shape& shape,
+                           const float* grad,   // [B, H, W, O]
+                           const float* input,  // [B, H, W, I]
+                           const Conv3x3WeightOut& grad_weight);
+
 // What a node adds up: K tensors of n pixels with C channels each, pixel after pixel.
 struct NodeInputs {
   const float* const* input;  // K of [n, C]

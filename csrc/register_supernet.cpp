@@ -63,24 +63,58 @@ Tensor EmptyChannelsLast(const Tensor& like, int64_t height, int64_t width) {
                               std::nullopt, std::nullopt, std::nullopt, MemoryFormat::ChannelsLast);
 }
 
+// Where there is no code of ours.
+Tensor TorchConvolution(const Tensor& input, const Tensor& weight, int64_t stride, int64_t padding,
+                        int64_t dilation, int64_t groups) {
+  using torch::stable::detail::from;
+  const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
+  std::array<StableIValue, 9> stack = {from(input),
+                                       from(weight),
+                                       from(std::optional<Tensor>()),
+                                       from(strides),
+                                       from(paddings),
+                                       from(dilations),
+                                       from(false),
+                                       from(std::vector<int64_t>(2, 0)),
+                                       from(groups)};
+  TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::convolution", "", stack.data(), TORCH_ABI_VERSION));
+  return ChannelsLast(torch::stable::detail::to<Tensor>(stack[0]));
+}
+
+std::tuple<Tensor, Tensor> TorchConvolutionBackward(const Tensor& grad, const Tensor& input,
+                                                    const Tensor& weight, int64_t stride,
+                                                    int64_t padding, int64_t dilation,
+                                                    int64_t groups, bool need_input,
+                                                    bool need_weight) {
+  using torch::stable::detail::from;
+  const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
+  const std::array<bool, 3> wanted = {need_input, need_weight, false};
+  std::array<StableIValue, 11> stack = {from(grad),
+                                        from(input),
+                                        from(weight),
+                                        from(std::optional<std::vector<int64_t>>()),
+                                        from(strides),
+                                        from(paddings),
+                                        from(dilations),
+                                        from(false),
+                                        from(std::vector<int64_t>(2, 0)),
+                                        from(groups),
+                                        from(torch::headeronly::HeaderOnlyArrayRef<bool>(wanted))};
+  TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
+  const Tensor grad_input = torch::stable::detail::to<Tensor>(stack[0]);
+  const Tensor grad_weight = torch::stable::detail::to<Tensor>(stack[1]);
+  torch::stable::detail::to<Tensor>(stack[2]);  // the bias's; owns nothing
+  const Tensor none = torch::stable::new_empty(input, {0});
+  return {need_input ? ChannelsLast(grad_input) : none, need_weight ? grad_weight : none};
+}
+
 Tensor DepthwiseConv2dCpu(const Tensor& input_in, const Tensor& weight_in, int64_t stride,
                           int64_t padding, int64_t dilation) {
   const DepthwiseConv2dShape shape = ShapeOf(input_in, weight_in, stride, padding, dilation);
-  if (!IsOurs(shape, input_in, weight_in)) {  // torch's own
-    using torch::stable::detail::from;
-    const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
-    std::array<StableIValue, 9> stack = {from(input_in),
-                                         from(weight_in),
-                                         from(std::optional<Tensor>()),
-                                         from(strides),
-                                         from(paddings),
-                                         from(dilations),
-                                         from(false),
-                                         from(std::vector<int64_t>(2, 0)),
-                                         from(shape.channels)};
-    TORCH_ERROR_CODE_CHECK(
-        torch_call_dispatcher("aten::convolution", "", stack.data(), TORCH_ABI_VERSION));
-    return ChannelsLast(torch::stable::detail::to<Tensor>(stack[0]));
+  if (!IsOurs(shape, input_in, weight_in)) {
+    return TorchConvolution(input_in, weight_in, stride, padding, dilation, shape.channels);
   }
   const Tensor input = ChannelsLast(input_in), weight = Contiguous(weight_in);
   Tensor output = EmptyChannelsLast(input, shape.out_height, shape.out_width);
@@ -99,30 +133,11 @@ std::tuple<Tensor, Tensor> DepthwiseConv2dBackwardCpu(const Tensor& grad_in, con
                       grad_in.size(3) == shape.out_width &&
                       grad_in.scalar_type() == input_in.scalar_type(),
                   "grad must have the shape and dtype of the output");
-  Tensor none = torch::stable::new_empty(input_in, {0});
-  if (!IsOurs(shape, input_in, weight_in)) {  // torch's own
-    using torch::stable::detail::from;
-    const std::vector<int64_t> strides(2, stride), paddings(2, padding), dilations(2, dilation);
-    const std::array<bool, 3> wanted = {need_input, need_weight, false};
-    std::array<StableIValue, 11> stack = {
-        from(grad_in),
-        from(input_in),
-        from(weight_in),
-        from(std::optional<std::vector<int64_t>>()),
-        from(strides),
-        from(paddings),
-        from(dilations),
-        from(false),
-        from(std::vector<int64_t>(2, 0)),
-        from(shape.channels),
-        from(torch::headeronly::HeaderOnlyArrayRef<bool>(wanted))};
-    TORCH_ERROR_CODE_CHECK(
-        torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
-    const Tensor grad_input = torch::stable::detail::to<Tensor>(stack[0]);
-    const Tensor grad_weight = torch::stable::detail::to<Tensor>(stack[1]);
-    torch::stable::detail::to<Tensor>(stack[2]);  // the bias's; owns nothing
-    return {need_input ? ChannelsLast(grad_input) : none, need_weight ? grad_weight : none};
+  if (!IsOurs(shape, input_in, weight_in)) {
+    return TorchConvolutionBackward(grad_in, input_in, weight_in, stride, padding, dilation,
+                                    shape.channels, need_input, need_weight);
   }
+  Tensor none = torch::stable::new_empty(input_in, {0});
   const Tensor grad = ChannelsLast(grad_in), weight = Contiguous(weight_in);
   const Tensor input = need_weight ? ChannelsLast(input_in) : input_in;
   Tensor grad_input = need_input ? EmptyChannelsLast(input, shape.height, shape.width) : none;
@@ -131,6 +146,72 @@ std::tuple<Tensor, Tensor> DepthwiseConv2dBackwardCpu(const Tensor& grad_in, con
       shape, Data<float>(grad), Data<float>(input), Data<float>(weight),
       need_input ? static_cast<float*>(grad_input.mutable_data_ptr()) : nullptr,
       need_weight ? static_cast<float*>(grad_weight.mutable_data_ptr()) : nullptr);
+  return {grad_input, grad_weight};
+}
+
+Conv3x3Shape Conv3x3ShapeOf(const Tensor& input, const Tensor& weight) {
+  STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 4 && weight.size(1) == input.size(1) &&
+                      weight.size(2) == 3 && weight.size(3) == 3 &&
+                      weight.scalar_type() == input.scalar_type(),
+                  "input must be [B, I, H, W] and weight [O, I, 3, 3], of the same dtype");
+  STD_TORCH_CHECK(input.size(2) > 0 && input.size(3) > 0, "input must have height and width");
+  return {input.size(0), input.size(1), weight.size(0), input.size(2), input.size(3)};
+}
+
+bool IsOurs(const Conv3x3Shape& shape, const Tensor& input) {
+  return HasConv3x3(shape) && input.scalar_type() == ScalarType::Float;
+}
+
+template <typename T>
+Conv3x3WeightAt<T> At(T* data, const Tensor& weight) {
+  return {data, weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3)};
+}
+
+Tensor EmptyImage(const Tensor& like, int64_t channels) {
+  return torch::stable::empty({like.size(0), channels, like.size(2), like.size(3)},
+                              like.scalar_type(), std::nullopt, std::nullopt, std::nullopt,
+                              MemoryFormat::ChannelsLast);
+}
+
+Tensor Conv3x3Cpu(const Tensor& input_in, const Tensor& weight) {
+  const Conv3x3Shape shape = Conv3x3ShapeOf(input_in, weight);
+  if (!IsOurs(shape, input_in)) return TorchConvolution(input_in, weight, 1, 1, 1, 1);
+  const Tensor input = ChannelsLast(input_in);
+  Tensor output = EmptyImage(input, shape.out_channels);
+  Conv3x3(shape, Data<float>(input), At(Data<float>(weight), weight),
+          static_cast<float*>(output.mutable_data_ptr()));
+  return output;
+}
+
+std::tuple<Tensor, Tensor> Conv3x3BackwardCpu(const Tensor& grad_in, const Tensor& input_in,
+                                              const Tensor& weight, bool need_input,
+                                              bool need_weight) {
+  const Conv3x3Shape shape = Conv3x3ShapeOf(input_in, weight);
+  STD_TORCH_CHECK(grad_in.dim() == 4 && grad_in.size(0) == shape.batch &&
+                      grad_in.size(1) == shape.out_channels && grad_in.size(2) == shape.height &&
+                      grad_in.size(3) == shape.width &&
+                      grad_in.scalar_type() == input_in.scalar_type(),
+                  "grad must have the shape and dtype of the output");
+  if (!IsOurs(shape, input_in)) {
+    auto [grad_input, grad_weight] =
+        TorchConvolutionBackward(grad_in, input_in, weight, 1, 1, 1, 1, need_input, need_weight);
+    if (!need_weight) return {grad_input, grad_weight};
+    Tensor alike = torch::stable::empty_like(weight);
+    return {grad_input, torch::stable::copy_(alike, grad_weight)};
+  }
+  const Tensor grad = ChannelsLast(grad_in), none = torch::stable::new_empty(input_in, {0});
+  Tensor grad_input = none, grad_weight = none;
+  if (need_input) {
+    grad_input = EmptyImage(grad, shape.in_channels);
+    Conv3x3InputGradient(shape, Data<float>(grad), At(Data<float>(weight), weight),
+                         static_cast<float*>(grad_input.mutable_data_ptr()));
+  }
+  if (need_weight) {
+    const Tensor input = ChannelsLast(input_in);
+    grad_weight = torch::stable::empty_like(weight);
+    Conv3x3WeightGradient(shape, Data<float>(grad), Data<float>(input),
+                          At(static_cast<float*>(grad_weight.mutable_data_ptr()), grad_weight));
+  }
   return {grad_input, grad_weight};
 }
 
@@ -348,6 +429,8 @@ Tensor Pool3x3BackwardCpu(const std::optional<Tensor>& grad_average,
 STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
   m.impl("depthwise_conv2d", TORCH_BOX(&bdp_ext::DepthwiseConv2dCpu));
   m.impl("depthwise_conv2d_backward", TORCH_BOX(&bdp_ext::DepthwiseConv2dBackwardCpu));
+  m.impl("conv3x3", TORCH_BOX(&bdp_ext::Conv3x3Cpu));
+  m.impl("conv3x3_backward", TORCH_BOX(&bdp_ext::Conv3x3BackwardCpu));
   m.impl("node_sum", TORCH_BOX(&bdp_ext::NodeSumCpu));
   m.impl("node_sum_backward", TORCH_BOX(&bdp_ext::NodeSumBackwardCpu));
   m.impl("norm_relu", TORCH_BOX(&bdp_ext::NormReluCpu));

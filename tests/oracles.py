@@ -106,6 +106,21 @@ def pool3x3(input: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     return total / count, best
 
 
+def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
+    """[B, O, H, W] float64, tap by tap; differentiable."""
+    height, width = input.shape[2:]
+    padded = torch.nn.functional.pad(input.double(), [1] * 4)
+    return sum(
+        torch.einsum(
+            "bihw,oi->bohw",
+            padded[:, :, i : i + height, j : j + width],
+            weight.double()[:, :, i, j],
+        )
+        for i in range(3)
+        for j in range(3)
+    )
+
+
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest one, in float64; infinite where only one of the two is NaN."""
     got, expected = got.double(), expected.double()

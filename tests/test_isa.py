@@ -15,6 +15,7 @@ OPERATIONS = [
     "update_voe",
     "capped_topk",
     "depthwise_conv2d",
+    "conv3x3",
     "node_sum",
     "norm_relu",
     "pool3x3",

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from bdp_ext import _libraries, ops
+from bdp_ext.spaces._compiled import takes
 
 KERNELS, STRIDES, DILATIONS = (3, 5), (1, 2), (1, 2)
 Geometry = tuple[int, int, int]
@@ -72,13 +73,5 @@ def depthwise_backward(
 
 def _is_ours(input: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     stride, _, dilation = geometry
-    return (
-        input.device.type == "cpu"
-        and input.dtype == weight.dtype == torch.float32
-        and weight.shape[2] in KERNELS
-        and stride in STRIDES
-        and dilation in DILATIONS
-        and input.is_contiguous(memory_format=torch.channels_last)
-        and _libraries.loaded("cpu")
-        and not torch.is_autocast_enabled("cpu")
-    )
+    has_kernel = weight.shape[2] in KERNELS and stride in STRIDES and dilation in DILATIONS
+    return has_kernel and _libraries.loaded("cpu") and takes(input, weight)

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bdp_ext.spaces.conv3x3 import Conv3x3
 from bdp_ext.spaces.depthwise import DepthwiseConv2d, Geometry
 
 Builder = Callable[[int, int, bool], nn.Module]
@@ -42,7 +43,9 @@ class ReluConvBn(nn.Sequential):
     ) -> None:
         super().__init__(
             nn.ReLU(),
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+            Conv3x3(inputs, outputs)
+            if (kernel, stride) == (3, 1)
+            else nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
             batch_norm(outputs, affine),
         )
 
