@@ -18,8 +18,8 @@ class Conv3x3(nn.Conv2d):
     the arguments alone and not from a timing, so that the same seed gives the same search, bit for
     bit, on any day: float32 in channels_last on the CPU, channels in multiples of 16, 16 tiles of
     4x4 outputs at least (fewer do not pay for the transform of the weights), half of which lie in
-    the image. There forward and both gradients won for every shape measured, about twice and more
-    for the search's (`bench/bench_conv3x3.py`); beyond they lose up to a fifth.
+    the image. There forward and both gradients won for every shape measured, 1.4 to 2.8 times for
+    the search's (`bench/bench_conv3x3.py`); beyond, small images of many channels lose.
 
     Args:
         inputs, outputs: channels.

@@ -15,10 +15,10 @@
 // Along an axis the points 0, p, -p and q, -q, infinity share no operation: a transform takes one
 // half after the other, each small enough for the registers.
 
-constexpr int kTile = 4;    // outputs of a tile along an axis
-constexpr int kPoints = 6;  // its inputs, and the points
+#include "cpu/conv3x3_walk.h"
+
+constexpr int kPoints = 6;  // inputs of a tile along an axis, and the points
 constexpr int kHalf = 3;    // points of a half
-constexpr int kBlock = 16;  // channels that lie together, whatever the instruction set
 constexpr int kVectors = kBlock / kLanes;
 
 constexpr float kP = 2.0f / 3, kP2 = 4.0f / 9, kP3 = 8.0f / 27;
@@ -27,7 +27,6 @@ constexpr float kP2Q2 = 97.0f / 36;      // p^2 + q^2
 constexpr float kScaleP = -81.0f / 130;  // 1 / (2 p^2 (p^2 - q^2))
 constexpr float kScaleQ = 8.0f / 65;     // 1 / (2 q^2 (q^2 - p^2))
 
-#define BDP_INLINE __attribute__((always_inline)) inline
 // Not inline: in a loop over channels the compiler would keep the addresses of all 36 pixels and
 // points, on the stack, and take half as long again.
 #define BDP_TILE __attribute__((noinline)) inline
@@ -85,13 +84,6 @@ BDP_INLINE void Weights(const F* u, F* w) {
   w[1] = Fma(Broadcast(kScaleP * kP), u[1] - u[2], Broadcast(kScaleQ * kQ) * (u[3] - u[4]));
   w[2] = Fma(Broadcast(kP2), p, Fma(Broadcast(kQ2), q, u[5]));
 }
-
-// Where a tile's pixels lie; bit i of rows and columns: row or column i lies in the image.
-struct Patch {
-  const float* origin;  // of pixel (0, 0), in the image or not
-  int64_t row, pixel;   // floats from row to row, from pixel to pixel
-  unsigned rows, columns;
-};
 
 alignas(64) constexpr float kZeros[kBlock] = {};
 

@@ -3,77 +3,6 @@
 
 #include "cpu/conv3x3_kernel.h"
 
-constexpr int64_t kLine = 16;  // floats of a cache line
-
-// Tile after tile, row after row, image after image. Counted on: divisions would take as long as a
-// tile's transform.
-struct Walk {
-  Walk(const Conv3x3Shape& s, int64_t tile)
-      : height(s.height), width(s.width), x(tile % Across(s) * kTile) {
-    const int64_t row = tile / Across(s), down = (s.height + kTile - 1) / kTile;
-    y = row % down * kTile;
-    batch = row / down;
-  }
-  static int64_t Across(const Conv3x3Shape& s) { return (s.width + kTile - 1) / kTile; }
-
-  void Next() {
-    if ((x += kTile) < width) return;
-    x = 0;
-    if ((y += kTile) < height) return;
-    y = 0;
-    ++batch;
-  }
-
-  // The tile's pixels, from `margin` before its outputs, `size` in each direction.
-  Patch PatchOf(const float* image, int64_t channels, int margin, int size) const {
-    const int64_t pixel = (batch * height + y - margin) * width + x - margin;
-    return {image + pixel * channels, width * channels, channels, Bits(y - margin, height, size),
-            Bits(x - margin, width, size)};
-  }
-
-  // Bit i: begin + i lies in [0, end).
-  static unsigned Bits(int64_t begin, int64_t end, int size) {
-    const unsigned above = begin < 0 ? ~0u << -begin : ~0u;
-    const unsigned below = end - begin < size ? (1u << (end - begin)) - 1 : (1u << size) - 1;
-    return above & below;
-  }
-
-  int64_t height, width;
-  int64_t batch, y, x;  // of the tile's first output
-};
-
-inline bool IsInside(const Patch& patch, int size) {
-  return (patch.rows & patch.columns) == (1u << size) - 1;
-}
-
-// Asks for tiles' pixels, a few at each step, while others are multiplied: the processor does not
-// foresee them, and a cold tile takes as long to come as to compute.
-struct Prefetch {
-  Prefetch(const Conv3x3Shape& s, const float* image, int64_t channels, int64_t begin,
-           int64_t tiles, int margin, int64_t steps)
-      : walk(s, begin),
-        image(image),
-        channels(channels),
-        rows(tiles * kTile),
-        margin(margin),
-        steps(steps) {}
-
-  BDP_INLINE void Step() {
-    for (++step; done * steps < rows * step; ++done) {
-      const Patch patch = walk.PatchOf(image, channels, margin, kTile);
-      const float* row = patch.origin + done % kTile * patch.row;
-      for (int64_t i = 0; i < kTile * channels; i += kLine) __builtin_prefetch(row + i, 0, 2);
-      if (done % kTile == kTile - 1) walk.Next();
-    }
-  }
-
-  Walk walk;
-  const float* image;
-  int64_t channels, rows;  // rows: of pixels, kTile of a tile
-  int margin;
-  int64_t steps, step = 0, done = 0;
-};
-
 // Floats from point to point: of tiles as [points][channels / 16][room][16], of weights as
 // [points][..][in][out]. A cache line more than there is: a power of two would put all points into
 // few sets of the cache.
@@ -181,7 +110,7 @@ inline void Conv3x3Tiles(const Conv3x3Shape& s, const float* input, const float*
   for (int64_t from = begin; from < end; from += room) {
     const int64_t tiles = end - from < room ? end - from : room;
     TransformInputs(s, input, from, tiles, room, v);
-    const int64_t left = end - from - tiles, next = left < room ? left : room;
+    const int64_t rest = end - from - tiles, next = rest < room ? rest : room;
     // Of an input tile, the first row and column have come with the tiles before.
     Prefetch inputs(s, input, in, from + tiles, next, -1, steps);
     Prefetch outputs(s, output, out, from, tiles, 0, steps);
