@@ -129,7 +129,7 @@ def measure_supernets(size: tuple, settings) -> Result:
     result = Result(
         "step", supernet_case(size), seconds={name: [] for name in steps}, floors=["convolutions"]
     )
-    for turn in range(1 if settings.quick else 4):
+    for turn in range(1 if settings.quick else 3):
         for name, step in steps.items():
             begin = clock()
             step()
