@@ -1,7 +1,6 @@
 """One whole first-order search step, an alpha step and a weight step, of different supernets; and
 of their convolutions alone."""
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -159,9 +158,16 @@ def own_peak(name: str, *size: object) -> float:
     """`peak` of this process."""
     torch.set_num_threads(1)
     step = all_steps(*size, only=name)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return high_water() - before
+
+
+def high_water() -> float:
+    """The most memory that this process has had, MB. (`getrusage` would begin with what its parent
+    had.)"""
+    status = Path("/proc/self/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def all_steps(
