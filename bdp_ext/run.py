@@ -75,7 +75,7 @@ def run(
     def write_pruned() -> None:
         nonlocal written
         prunings = len(search.prunings())
-        if config.bdp and prunings != written:
+        if config.pruner_class and prunings != written:
             lost = {name: pruned_file.of_level(level) for name, level in search.levels.items()}
             pruned_file.write(out / pruned_file.NAME, lost)
             written = prunings
@@ -94,7 +94,7 @@ def make_result(search: Search) -> dict[str, Any]:
     return {
         "space": config.space,
         "method": config.method,
-        "pruner": config.pruner if config.bdp else "none",
+        "pruner": config.pruner if config.pruner_class else "none",
         "data": config.data,
         "seed": config.seed,
         "epochs": config.all_epochs,

@@ -7,7 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from bdp_ext.methods import METHODS
 from bdp_ext.spaces import SPACES, Supernet
-from bdp_ext.spaces.operations import batch_norm
+from bdp_ext.spaces.operations import DilatedConv, batch_norm
+from bdp_ext.spaces.separable import convolve
 
 CASES = [
     ("nas-bench-201", "darts", {"channels": 8, "cells": 2}),
@@ -114,3 +115,21 @@ def test_nodes_save_memory(space):
         kept.append(sum(storages.values()))
         del loss
     assert kept[0] > 1.3 * kept[1] > 3 * kept[2]
+
+
+@pytest.mark.parametrize("needs", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)])
+@pytest.mark.parametrize("norm_relu", [False, True])
+def test_half_a_separable_convolution_gives_the_gradients_that_are_needed(needs, norm_relu):
+    torch.manual_seed(0)
+    half = DilatedConv(4, 3, 1, 2).double()
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    arguments = [x, *half.kernels]
+    for argument, need in zip(arguments, needs, strict=True):
+        argument.requires_grad_(bool(need))
+    wanted = [argument for argument in arguments if argument.requires_grad]
+    plain = half.convolve(batch_norm(4, affine=False).double()(x).relu() if norm_relu else x)
+    grad = torch.randn_like(plain)
+    expected = torch.autograd.grad(plain, wanted, grad)
+    found = torch.autograd.grad(convolve(half, x, norm_relu), wanted, grad)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

@@ -15,6 +15,7 @@ from bdp_ext import checkpoint
 from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.files import write_atomically
+from bdp_ext.report import write_report
 from bdp_ext.run import HISTORY, PRUNING, run
 from bdp_ext.run_folder import Interrupted
 
@@ -248,3 +249,19 @@ def test_write_that_breaks_off_leaves_the_old_file(tmp_path):
         write_atomically(path, fail)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "pruner"),
+    [({"bdp": False}, "none"), ({"pruner": "none"}, "none"), ({"pruner": "glister"}, "glister")],
+)
+def test_runs_without_pruning_and_with_other_pruners(tmp_path, options, pruner):
+    config = SearchConfig.of(
+        epochs=4, interval=2, channels=2, cells=1, limit_train=100, batch_size=32, **options
+    )
+    result = run(config, tmp_path / "run", resume=False, observer=Silent())
+    assert result["pruner"] == pruner
+    assert (tmp_path / "run" / "pruned.npz").exists() == (pruner != "none")
+    assert len(result["prunings"]) == (0 if pruner == "none" else 2)
+    write_report([tmp_path / "run"], tmp_path / "report.html")
+    assert "glister" in (tmp_path / "report.html").read_text() or pruner == "none"

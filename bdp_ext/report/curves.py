@@ -52,7 +52,7 @@ def cost(runs: Sequence[Run]) -> Figure:
     figure, axes = _figure(runs, (), labels)
     for number, run in enumerate(runs):
         _line(axes, number, run.epochs, run.forwarded())
-        if run.config.bdp:
+        if run.config.pruner_class:
             _line(axes, number, run.epochs, run.unpruned(), linestyle=":", zorder=3)
     axes.set_ylabel("samples forwarded")
     axes.set_ylim(bottom=0)

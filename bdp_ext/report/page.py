@@ -176,14 +176,14 @@ def _about(run: Run, number: int) -> tuple[list[Plot], list[str]]:
     else:
         notes.append(f"The space {run.config.space} draws no cells.")
 
-    if not run.config.bdp:
+    if run.config.pruner_class is None:
         return plots, [*notes, "Nothing is pruned in this search (--no-bdp)."]
     if run.lost is None:
         return plots, [*notes, "This run has no record of what was pruned (pruned.npz)."]
     if not any(len(lost.epochs) for lost in run.lost.values()):
         return plots, [*notes, "Nothing has been pruned yet."]
     for level, lost in run.lost.items():
-        if lost.histograms.any():
+        if run.config.pruner == "bdp" and lost.histograms.any():  # others score by no VoE
             caption = (
                 f"VoE of the {PARTS[level]} level's live samples before each pruning, and what "
                 "was taken of it. Each row has its own height."
@@ -211,6 +211,8 @@ def _summary(runs: Sequence[Run]) -> Table:
         config, seconds = run.config, run.result["seconds"] if run.result else None
         forwarded, unpruned = run.forwarded()[-1], run.unpruned()[-1]
         last = run.records[-1]
+        # The result knows of samples that a pruner forwarded for itself.
+        saved = run.result["cost_saved"] if run.result else 1 - forwarded / unpruned
         row = {
             "space": config.space,
             "method": config.method,
@@ -221,7 +223,7 @@ def _summary(runs: Sequence[Run]) -> Table:
             "last epoch's samples": f"{last['train']:,} + {last['valid']:,}",
             "samples forwarded": f"{forwarded:,.0f}",
             "without pruning": f"{unpruned:,.0f}",
-            "cost saved": f"{1 - forwarded / unpruned:.1%}",
+            "cost saved": f"{saved:.1%}",
             "wall clock": f"{seconds['wall']:,.1f} s" if seconds else "not finished",
             "CPU": f"{seconds['cpu']:,.1f} s" if seconds else "not finished",
             "of it, scoring and selecting": (
@@ -236,9 +238,10 @@ def _summary(runs: Sequence[Run]) -> Table:
 
 def _pruning(run: Run) -> str:
     config = run.config
-    if not config.bdp:
+    if config.pruner_class is None:
         return "none"
-    return f"{config.criterion}, every {config.interval} epochs"
+    who = "" if config.pruner == "bdp" else f"{config.pruner}: "
+    return f"{who}{config.criterion}, every {config.interval} epochs"
 
 
 def _found(runs: Sequence[Run], cells: dict[str, list[Cell | None]]) -> list[tuple[str, Table]]:

@@ -153,7 +153,7 @@ def _read(path: Path, name: str) -> Run:
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
     lost = None
-    if config.bdp and (path / pruned_file.NAME).exists():
+    if config.pruner_class and (path / pruned_file.NAME).exists():
         lost = pruned_file.read(path / pruned_file.NAME, LEVELS)
     return Run(name, config, records, lost, _read_result(files.result))
 

@@ -31,9 +31,10 @@ def pruned_images(config: SearchConfig, lost: Lost) -> list[Row]:
     for what, pruning, part in (("first", some[0], head), ("last", some[-1], tail)):
         if part.start < part.stop:
             voe = lost.voe[part]
+            score = "VoE" if config.pruner == "bdp" else "score"
             title = (
                 f"{what}, after epoch {lost.epochs[pruning]}: "
-                f"VoE {voe.min():.1e} to {voe.max():.1e}"
+                f"{score} {voe.min():.1e} to {voe.max():.1e}"
             )
             rows.append(_row(config, title, lost.samples[part], lost.labels[part]))
     return rows

@@ -79,7 +79,7 @@ def estimate_search(config: SearchConfig, size: Size) -> Estimate:
     buffers = sum(buffer.numel() for buffer in supernet.buffers())
     # In float32: every parameter and its momentum (alpha has two), and of every sample its last k
     # errors and their variance.
-    scores = (config.interval + 1) * images if config.bdp else 0
+    scores = (config.interval + 1) * images if config.pruner_class else 0
     disk = 4 * (2 * weights + buffers + scores)
     return Estimate(config.all_epochs, search_samples(config, images), disk)
 

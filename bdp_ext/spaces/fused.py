@@ -52,19 +52,23 @@ class Source:
 
 def is_shared_pool(pool: nn.Module) -> bool:
     """Whether `Source.pooled` computes it."""
-    if isinstance(pool, nn.MaxPool2d):
-        return pool.kernel_size == 3 and pool.padding == 1 and pool.dilation == 1
-    if isinstance(pool, nn.AvgPool2d):
-        return pool.kernel_size == 3 and pool.padding == 1 and not pool.count_include_pad
-    return False
+    if not isinstance(pool, nn.MaxPool2d | nn.AvgPool2d):
+        return False
+    if (pool.kernel_size, pool.padding, pool.ceil_mode) != (3, 1, False):
+        return False
+    counts_padding = isinstance(pool, nn.AvgPool2d) and pool.count_include_pad
+    return pool.stride in (1, 2) and getattr(pool, "dilation", 1) == 1 and not counts_padding
 
 
 @singledispatch
 def before_norm(operation: nn.Module, source: Source) -> tuple[Tensor, bool]:
-    """A candidate's output up to its last batch norm, and whether it has one.
+    """A candidate's output up to its last batch norm, and whether it has one. A supernet's have no
+    affine.
 
     Operations that are not known here are computed as they are.
     """
+    if is_shared_pool(operation):
+        return source.pooled(operation), False
     return operation(source.x), False
 
 
@@ -93,13 +97,7 @@ def _(operation: FactorizedReduce, source: Source) -> tuple[Tensor, bool]:
 
 @before_norm.register
 def _(operation: NormedPool, source: Source) -> tuple[Tensor, bool]:
-    return source.pooled(operation[0]), True
-
-
-@before_norm.register
-def _(operation: nn.AvgPool2d, source: Source) -> tuple[Tensor, bool]:
-    shared = is_shared_pool(operation)
-    return source.pooled(operation) if shared else operation(source.x), False
+    return before_norm(operation[0], source)[0], True
 
 
 def normed(operation: nn.Module, x: Tensor) -> Tensor:

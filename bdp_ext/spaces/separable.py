@@ -60,9 +60,11 @@ class _Convolve(torch.autograd.Function):
             *(grad, deep, point, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
             [need_x or need_depth, need_point, False],
         )
-        of_x, of_depth = depthwise_backward(
-            of_deep, between, depth, half.geometry, need_x, need_depth
-        )
+        of_x = of_depth = None
+        if need_x or need_depth:
+            of_x, of_depth = depthwise_backward(
+                of_deep, between, depth, half.geometry, need_x, need_depth
+            )
         if norm_relu and need_x:
             (of_x,) = torch.autograd.grad(normed, variable, of_x)
         return of_x, of_depth, of_point, None, None
