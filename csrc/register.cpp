@@ -4,25 +4,14 @@
 // another implementation.
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <tuple>
 
 #include "ops.h"
+#include "tensors.h"
 
 namespace bdp_ext {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-Tensor Contiguous(const Tensor& x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
-
-template <typename T>
-const T* Data(const Tensor& x) {
-  return static_cast<const T*>(x.const_data_ptr());
-}
 
 // Rows may lie apart, their elements may not.
 Tensor WithContiguousRows(const Tensor& x) {
@@ -54,7 +43,7 @@ Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
   const Tensor target = Contiguous(target_in);
   const Logits view = LogitsOf(logits);
   Tensor score = torch::stable::new_empty(logits, {view.rows}, ScalarType::Float);
-  El2n(view, Data<int64_t>(target), static_cast<float*>(score.mutable_data_ptr()));
+  El2n(view, Data<int64_t>(target), Out<float>(score));
   return score;
 }
 
@@ -71,8 +60,7 @@ void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const T
   const Tensor target = Contiguous(target_in);
   const Tensor index = Contiguous(index_in);
   const Logits view = LogitsOf(logits);
-  UpdateVoe({static_cast<float*>(window.mutable_data_ptr()),
-             static_cast<float*>(voe.mutable_data_ptr()), window.size(0), window.size(1), slot},
+  UpdateVoe({Out<float>(window), Out<float>(voe), window.size(0), window.size(1), slot},
             Data<int64_t>(index), view, Data<int64_t>(target));
 }
 
@@ -82,8 +70,7 @@ Tensor VoeCpu(const Tensor& window_in) {
   const Tensor window = WithContiguousRows(window_in);
   const int64_t samples = window.size(1);
   Tensor voe = torch::stable::new_empty(window, {samples});
-  Voe(Data<float>(window), window.size(0), samples, window.stride(0),
-      static_cast<float*>(voe.mutable_data_ptr()));
+  Voe(Data<float>(window), window.size(0), samples, window.stride(0), Out<float>(voe));
   return voe;
 }
 
@@ -104,13 +91,12 @@ std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& l
   const Tensor cap = Contiguous(cap_in);
   Tensor mask = torch::stable::new_empty(score, {score.numel()}, ScalarType::Bool);
   Tensor taken = torch::stable::new_empty(score, {}, ScalarType::Long);
-  *static_cast<int64_t*>(taken.mutable_data_ptr()) =
+  *Out<int64_t>(taken) =
       CappedTopk(Data<float>(score), label.const_data_ptr(),
                  type == ScalarType::Long  ? LabelType::kInt64
                  : type == ScalarType::Int ? LabelType::kInt32
                                            : LabelType::kInt16,
-                 score.numel(), Data<int64_t>(cap), cap.numel(), k, largest,
-                 static_cast<bool*>(mask.mutable_data_ptr()));
+                 score.numel(), Data<int64_t>(cap), cap.numel(), k, largest, Out<bool>(mask));
   return {mask, taken};
 }
 

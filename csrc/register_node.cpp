@@ -1,0 +1,129 @@
+// A node's sum and its relatives on the CPU: see register.cpp.
+
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "ops.h"
+#include "tensors.h"
+
+namespace bdp_ext {
+namespace {
+
+// [B, C, H, W] float32, pixel after pixel in memory: as it is, or copied.
+Tensor Pixels(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4 && x.scalar_type() == ScalarType::Float,
+                  "inputs and gradients must be float32 with four dimensions");
+  return ChannelsLast(x);
+}
+
+// A node's tensors, their addresses, and what is checked of them.
+struct Node {
+  Node(const std::vector<Tensor>& inputs, const std::vector<bool>& normed) {
+    STD_TORCH_CHECK(!inputs.empty() && normed.size() == inputs.size(),
+                    "normed must have one entry per input, and there must be one");
+    const auto shape = inputs[0].sizes();
+    for (const Tensor& input : inputs) {
+      tensors.push_back(Pixels(input));
+      STD_TORCH_CHECK(std::equal(shape.begin(), shape.end(), input.sizes().begin()),
+                      "inputs must have the same shape");
+      addresses.push_back(Data<float>(tensors.back()));
+    }
+    const int64_t channels = shape[1];
+    STD_TORCH_CHECK(inputs[0].numel() > 0, "inputs must not be empty");
+    view = {addresses.data(), normed, static_cast<int64_t>(inputs.size()),
+            inputs[0].numel() / channels, channels};
+  }
+  Node(const Node&) = delete;
+
+  const float* OfInputs(const Tensor& x, const char* message) const {
+    STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float && x.is_contiguous() &&
+                        x.numel() == view.number * view.channels,
+                    message);
+    return Data<float>(x);
+  }
+
+  std::vector<Tensor> tensors;
+  std::vector<const float*> addresses;
+  NodeInputs view;
+};
+
+const float* Weights(const Tensor& weight, int64_t number) {
+  STD_TORCH_CHECK(
+      weight.scalar_type() == ScalarType::Float && weight.dim() == 1 && weight.size(0) == number,
+      "weight must be float32, one entry per input");
+  return Data<float>(weight);
+}
+
+std::tuple<Tensor, Tensor, Tensor> NodeSumCpu(std::vector<Tensor> inputs, const Tensor& weight_in,
+                                              std::vector<bool> normed, double eps) {
+  const Node node(inputs, normed);
+  const Tensor weight = Contiguous(weight_in);
+  Tensor y = torch::stable::empty_like(node.tensors[0]);
+  Tensor mean = torch::stable::new_empty(weight, {node.view.number, node.view.channels});
+  Tensor rstd = torch::stable::empty_like(mean);
+  NodeSum(node.view, Weights(weight, node.view.number), static_cast<float>(eps), /*relu=*/false,
+          Out<float>(y), Out<float>(mean), Out<float>(rstd));
+  return {y, mean, rstd};
+}
+
+std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardCpu(
+    const Tensor& grad_in, std::vector<Tensor> inputs, const Tensor& weight_in,
+    std::vector<bool> normed, const Tensor& mean, const Tensor& rstd, double /*eps*/,
+    std::vector<bool> need_inputs, bool need_weight) {
+  const Node node(inputs, normed);
+  const Tensor weight = Contiguous(weight_in);
+  const Tensor grad = Pixels(grad_in);
+  STD_TORCH_CHECK(grad.numel() == inputs[0].numel(), "grad must have the inputs' shape");
+  STD_TORCH_CHECK(need_inputs.size() == inputs.size(), "need_inputs must have one entry per input");
+  std::vector<Tensor> of_inputs;
+  std::vector<float*> addresses(inputs.size(), nullptr);
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    if (!need_inputs[k]) continue;
+    of_inputs.push_back(torch::stable::empty_like(node.tensors[k]));
+    addresses[k] = Out<float>(of_inputs.back());
+  }
+  Tensor of_weight = torch::stable::new_empty(weight, {need_weight ? node.view.number : 0});
+  NodeSumBackward(node.view, Weights(weight, node.view.number),
+                  node.OfInputs(mean, "mean must be float32 [K, C], contiguous"),
+                  node.OfInputs(rstd, "rstd must be float32 [K, C], contiguous"), Data<float>(grad),
+                  /*relu=*/false, addresses.data(), need_weight ? Out<float>(of_weight) : nullptr);
+  return {of_inputs, of_weight};
+}
+
+constexpr float kOne = 1.0f;
+
+std::tuple<Tensor, Tensor, Tensor> NormReluCpu(const Tensor& x, double eps) {
+  const Node node({x}, {true});
+  Tensor y = torch::stable::empty_like(node.tensors[0]);
+  Tensor mean = torch::stable::new_empty(x, {node.view.channels});
+  Tensor rstd = torch::stable::empty_like(mean);
+  NodeSum(node.view, &kOne, static_cast<float>(eps), /*relu=*/true, Out<float>(y), Out<float>(mean),
+          Out<float>(rstd));
+  return {y, mean, rstd};
+}
+
+Tensor NormReluBackwardCpu(const Tensor& grad_in, const Tensor& x, const Tensor& mean,
+                           const Tensor& rstd, double /*eps*/) {
+  const Node node({x}, {true});
+  const Tensor grad = Pixels(grad_in);
+  STD_TORCH_CHECK(grad.numel() == x.numel(), "grad must have the shape of x");
+  Tensor of_x = torch::stable::empty_like(node.tensors[0]);
+  float* const address = Out<float>(of_x);
+  NodeSumBackward(node.view, &kOne, node.OfInputs(mean, "mean must be float32 [C], contiguous"),
+                  node.OfInputs(rstd, "rstd must be float32 [C], contiguous"), Data<float>(grad),
+                  /*relu=*/true, &address, nullptr);
+  return of_x;
+}
+
+}  // namespace
+}  // namespace bdp_ext
+
+STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
+  m.impl("node_sum", TORCH_BOX(&bdp_ext::NodeSumCpu));
+  m.impl("node_sum_backward", TORCH_BOX(&bdp_ext::NodeSumBackwardCpu));
+  m.impl("norm_relu", TORCH_BOX(&bdp_ext::NormReluCpu));
+  m.impl("norm_relu_backward", TORCH_BOX(&bdp_ext::NormReluBackwardCpu));
+}
