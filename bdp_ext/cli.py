@@ -102,6 +102,15 @@ SHARE = click.FloatRange(0, 1)
     is_flag=True,
     help="Save memory: compute cells again in the backward pass.",
 )
+@click.option(
+    "--compile",
+    "compile",
+    is_flag=True,
+    help="Compute full batches by torch.compile, which takes minutes at the start.",
+)
+@click.option(
+    "--cuda-graphs", "cuda_graphs", is_flag=True, help="Launch a step's kernels all at once."
+)
 @amp_option
 @resume_option
 @click.pass_context

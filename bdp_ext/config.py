@@ -42,6 +42,8 @@ class SearchConfig(Settings):
         eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
         fused: compute the supernet's cells node by node (`spaces/fused.py`), not op by op.
         checkpoint_cells: compute cells again in the backward pass instead of keeping activations.
+        compile: forward and backward passes of full batches by torch.compile.
+        cuda_graphs: gradients of full batches as CUDA graphs.
 
     Raises:
         UserError: a value outside its range.
@@ -78,6 +80,8 @@ class SearchConfig(Settings):
     eigenvalue_every: int = 0
     fused: bool = True
     checkpoint_cells: bool = False
+    compile: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         find_space(self.space)
@@ -94,6 +98,7 @@ class SearchConfig(Settings):
             if self.pruner_class:
                 self.level_schedule(level)
         self._check_criterion()
+        self._check_compile()
 
     @classmethod
     def of(cls, **given: Any) -> "SearchConfig":
@@ -145,6 +150,21 @@ class SearchConfig(Settings):
             raise UserError(
                 f"--pruner {self.pruner} goes with --criterion {' or '.join(fits)}, got "
                 f"{self.criterion!r}."
+            )
+
+    def _check_compile(self) -> None:
+        if not self.compile:
+            return
+        pruner = self.pruner_class
+        if pruner and pruner.features:
+            raise UserError(
+                f"--compile does not go with --pruner {self.pruner}, which looks into the "
+                "supernet: leave one of them out."
+            )
+        if find_method(self.method).stages > 1:
+            raise UserError(
+                f"--compile does not go with --method {self.method}, whose supernet changes in the "
+                "course of the search and would be compiled again and again: leave it out."
             )
 
     def _unscored(self, start: int) -> tuple[int, ...]:

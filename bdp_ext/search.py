@@ -22,10 +22,11 @@ from bdp_ext.errors import UserError
 from bdp_ext.features import Features
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
-from bdp_ext.methods import Epoch, Step, constant, find_method
+from bdp_ext.methods import Batch, Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
+from bdp_ext.static_shapes import Function, Gradients, Graphs, compiled
 from bdp_ext.stopwatch import Stopwatch
 
 LEVELS = ("train", "valid")
@@ -72,6 +73,7 @@ class Search:
         self.steps = 0
         self._unpruned_epoch_steps = self.epoch_steps
         self.stopwatch = Stopwatch()
+        self._graphs = self._make_graphs()
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -87,6 +89,9 @@ class Search:
         self.supernet.to(memory_format=torch.channels_last)
         self.supernet.fused = config.fused
         self.supernet.checkpoint_cells = config.checkpoint_cells
+        self._forward = compiled(self.supernet, config.batch_size) if config.compile else None
+        if self._graphs:
+            self._graphs.restart()
         pruner = self.train.pruner
         self._features = Features(self.supernet) if pruner and pruner.features else None
         for level in self.levels.values():
@@ -110,6 +115,8 @@ class Search:
 
     def _begin_epoch(self) -> None:
         config = self.config
+        if self._graphs:
+            self._graphs.forget()
         self.method.begin_epoch(
             self.supernet,
             Epoch(self.stage, self.epoch % config.epochs, config.epochs, config.alpha_start),
@@ -119,6 +126,16 @@ class Search:
         """The alphas at the end of the first stages."""
         ends = [self.history[(stage + 1) * self.config.epochs - 1] for stage in range(stages)]
         return [[torch.tensor(alpha) for alpha in end["alpha"]] for end in ends]
+
+    def _make_graphs(self) -> Graphs | None:
+        if not self.config.cuda_graphs:
+            return None
+        if self.device.type != "cuda":
+            raise UserError(
+                f"--cuda-graphs needs a GPU, and this search runs on {self.device.type}: leave it "
+                "out, or give --device cuda."
+            )
+        return Graphs(self.config.batch_size)
 
     def _pruner(self, level: str, labels: Tensor, seed: int) -> Pruner | None:
         kind = self.config.pruner_class
@@ -165,30 +182,43 @@ class Search:
 
     def step(self) -> None:
         """One alpha step on a validation batch, then one weight step on a training batch."""
-        step = self._step = Step(
+        compute = self._graphs or _directly
+        train = self._train_batch = self.train.next_batch()
+        # Each level computes its own gradients alone: the alpha step spares those of the weights,
+        # the weight step those of alpha.
+        if self.epoch % self.config.epochs >= self.config.alpha_start:
+            valid = self._valid_batch = self.valid.next_batch()
+            gradients, loss = compute(self._architecture_gradients, train, valid)
+            self.valid.observe(valid, loss)
+            self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
+
+        gradients, loss = compute(self._weights_gradients, train)
+        self.train.observe(train, loss)
+        self.precision.step(
+            gradients, self.supernet.weights(), self.weight_optimizer, self.config.clip
+        )
+        self.steps += 1
+
+    def _step(self, train: Batch) -> Step:
+        return Step(
             self.supernet,
-            self.train.next_batch(),
+            train,
             epoch=self.epoch,
             epochs=self.epochs,
             lr=float(self.schedule.get_last_lr()[0]),
             autocast=self.precision.autocast,
             scale=self.precision.scale,
+            forward=self._forward,
         )
-        # Each level computes its own gradients alone: the alpha step spares those of the weights,
-        # the weight step those of alpha.
-        if self.epoch % self.config.epochs >= self.config.alpha_start:
-            valid = self._valid_batch = self.valid.next_batch()
-            gradients, loss = self.method.architecture_gradients(step, valid)
-            self.valid.observe(valid, loss)
-            self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
 
-        weights = self.supernet.weights()
+    def _architecture_gradients(self, train: Batch, valid: Batch) -> Gradients:
+        return self.method.architecture_gradients(self._step(train), valid)
+
+    def _weights_gradients(self, train: Batch) -> Gradients:
         with constant(self.supernet.alphas()):
-            loss = self.method.weights_loss(step)
-            gradients = torch.autograd.grad(self.precision.scale(loss.value), weights)
-        self.train.observe(step.train, loss)
-        self.precision.step(gradients, weights, self.weight_optimizer, self.config.clip)
-        self.steps += 1
+            loss = self.method.weights_loss(self._step(train))
+            scaled = self.precision.scale(loss.value)
+            return torch.autograd.grad(scaled, self.supernet.weights()), loss
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +275,11 @@ class Search:
 
     def _eigenvalue(self) -> float:
         """Dominant eigenvalue of the last validation batch's Hessian, in full precision."""
-        step = replace(self._step, autocast=torch.autocast(self.device.type, enabled=False))
+        step = replace(
+            self._step(self._train_batch),
+            forward=None,  # compiled code has no second derivatives
+            autocast=torch.autocast(self.device.type, enabled=False),
+        )
         return dominant_eigenvalue(
             lambda: self.method.architecture_loss(step, self._valid_batch).value,
             self.supernet.alphas(),
@@ -332,6 +366,10 @@ class Search:
             level.load_state_dict(state["levels"][name])
         self.steps = state["steps"]
         self.stopwatch.seconds = state["seconds"]
+
+
+def _directly(function: Function, *batches: Batch) -> Gradients:
+    return function(*batches)
 
 
 def _seeds(seed: int) -> tuple[int, int]:

@@ -69,6 +69,7 @@ class Step:
         lr: learning rate of the weights.
         autocast: the precision of forward passes.
         scale: what a loss must pass through before its gradient is taken (float16's loss scaling).
+        forward: computes the supernet's forward pass; None: the supernet itself does.
     """
 
     supernet: Supernet
@@ -78,11 +79,12 @@ class Step:
     lr: float
     autocast: torch.autocast
     scale: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor] | None = None
 
     def classify(self, batch: Batch, forward: Callable[[Tensor], Tensor] | None = None) -> "Loss":
-        """Cross-entropy of a batch; `forward` stands in for the supernet."""
+        """Cross-entropy of a batch; another `forward` than the step's may be given."""
         with self.autocast:
-            logits = (forward or self.supernet)(batch.images)
+            logits = (forward or self.forward or self.supernet)(batch.images)
             return Loss(batch.loss(logits), logits)
 
 

@@ -7,7 +7,7 @@ rounding.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, singledispatch
+from functools import singledispatch
 from typing import Any, cast
 
 import torch
@@ -35,11 +35,14 @@ class Source:
     def __init__(self, x: Tensor, pools: tuple[bool, bool] = (False, False)) -> None:
         self.x = x
         self._pools = pools
+        self._relu: Tensor | None = None
         self._pooled: dict[int, tuple[Tensor, Tensor]] = {}
 
-    @cached_property
+    @property
     def relu(self) -> Tensor:
-        return self.x.relu()
+        if self._relu is None:  # torch.compile does not go into a cached_property and its lock
+            self._relu = self.x.relu()
+        return self._relu
 
     def pooled(self, pool: nn.Module) -> Tensor:
         """A 3x3 pool of x that does not count its padding."""
