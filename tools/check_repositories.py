@@ -5,67 +5,23 @@
 
 FOLDER holds a checkout of quark0/darts, yuhuixu1993/PC-DARTS, chenxin061/pdarts,
 Sunshine-Ye/Beta-DARTS or D-X-Y/AutoDL-Projects. It is not changed: a temporary copy is patched for
-a current PyTorch and the CPU (edits below, and repository_shim.py), gets the lines of
-docs/drop-in.md and is run as its README says, with a small network. No code of these repositories
-is kept here.
+a current PyTorch and the CPU (repositories.py, repository_shim.py), gets the lines of
+docs/drop-in.md and is run as its README says, with a small network.
 """
 
 import argparse
 import json
-import os
-import pickle
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from repositories import CIFAR, Run, execute, write_cifar
 
 TWO_LINES = (
     "import bdp_ext\n"
     "train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs={epochs})"
 )
-OLD_PYTORCH = [
-    (r"async=True", "non_blocking=True"),
-    (r", volatile=True", ""),
-    (r"\.data\[0\]", ".item()"),
-    (r"\[:k\]\.view\(-1\)", "[:k].reshape(-1)"),
-    (r"if not torch\.cuda\.is_available\(\):", "if False:"),
-    (r"assert torch\.cuda\.is_available\(\).*", ""),
-    (r"assert len\(train_data\) == 50000.*", ""),
-    (r"download=True", "download=False"),
-    (r"np\.sum\(np\.prod\(v\.size\(\)\) for", "sum(np.prod(v.size()) for"),
-]
-
-
-@dataclass
-class Run:
-    """One way to run a repository.
-
-    Attributes:
-        script: relative to the checkout; it is run in its folder, or in `folder`.
-        after: the lines go after the line that matches this, at its indentation.
-        lines: what is added.
-        arguments: DATA stands for the folder with CIFAR-10.
-        edits: more substitutions, in the script only.
-        epochs: that the search has.
-    """
-
-    name: str
-    script: str
-    after: str
-    lines: str
-    arguments: str
-    folder: str = ""
-    edits: list[tuple[str, str]] = field(default_factory=list)
-    epochs: int = 3
-
-
 SMALL = "--data DATA --epochs 3 --batch_size 64 --init_channels 4 --layers 3"
 AFTER_LOADERS = r" *scheduler = torch\.optim\.lr_scheduler.*\n.*"
 BETA_DARTS = [
@@ -117,81 +73,9 @@ RUNS = {
 }  # fmt: skip
 
 
-def write_cifar(source: Path, folder: Path, images: int) -> None:
-    """The first images as torchvision's `CIFAR10` reads them."""
-    data = np.load(source)
-    base = folder / "cifar-10-batches-py"
-    base.mkdir(parents=True)
-
-    def batch(split: str, begin: int, end: int) -> dict[str, object]:
-        offset, bytes_ = data[f"{split}_offset"], data[f"{split}_jpeg"]
-        pictures = [
-            np.asarray(Image.open(BytesIO(bytes_[offset[i] : offset[i + 1]].tobytes())))
-            for i in range(begin, end)
-        ]
-        rows = np.stack(pictures).transpose(0, 3, 1, 2).reshape(end - begin, -1)
-        return {"data": rows, "labels": data[f"{split}_label"][begin:end].tolist()}
-
-    cuts = np.linspace(0, images, 6).astype(int)
-    for i in range(5):
-        (base / f"data_batch_{i + 1}").write_bytes(
-            pickle.dumps(batch("train", cuts[i], cuts[i + 1]))
-        )
-    (base / "test_batch").write_bytes(pickle.dumps(batch("test", 0, 64)))
-    names = {"label_names": [str(name) for name in data["classes"]]}
-    (base / "batches.meta").write_bytes(pickle.dumps(names))
-
-
-def patch(checkout: Path, run: Run, images: int) -> None:
-    for path in checkout.rglob("*.py"):
-        text = path.read_text(errors="ignore")
-        changed = text
-        for pattern, new in OLD_PYTORCH:
-            changed = re.sub(pattern, new, changed)
-        if path == checkout / run.script:
-            for pattern, new in run.edits:
-                changed, times = re.subn(pattern, new, changed)
-                if not times:
-                    raise SystemExit(f"{run.name}: {pattern!r} is not in {run.script}.")
-            place = re.search(run.after, changed)
-            if place is None:
-                raise SystemExit(f"{run.name}: {run.after!r} is not in {run.script}.")
-            indent = re.match(" *", place.group()).group()  # type: ignore[union-attr]
-            lines = "".join(f"\n{indent}{line}" for line in run.lines.splitlines())
-            changed = changed[: place.end()] + lines + changed[place.end() :]
-        if changed != text:
-            path.write_text(changed)
-    split = checkout / "configs/nas-benchmark/cifar-split.txt"
-    if split.exists():
-        halves = {"train": range(images // 2), "valid": range(images // 2, images)}
-        text = {name: ["int", [str(i) for i in half]] for name, half in halves.items()}
-        split.write_text(json.dumps(text))
-
-
 def check(source: Path, run: Run, data: Path, images: int, timeout: int) -> bool:
     """Run one; print what came of it."""
-    with tempfile.TemporaryDirectory() as temporary:
-        checkout, shim = Path(temporary) / "checkout", Path(temporary) / "shim"
-        shutil.copytree(source, checkout, ignore=shutil.ignore_patterns(".git"))
-        patch(checkout, run, images)
-        shim.mkdir()
-        shutil.copy(Path(__file__).with_name("repository_shim.py"), shim / "sitecustomize.py")
-        script = checkout / run.script
-        folder = checkout / run.folder if run.folder else script.parent
-        arguments = run.arguments.replace("DATA", str(data)).replace("HERE", str(folder)).split()
-        python_path = [str(shim), str(checkout), os.environ.get("PYTHONPATH", "")]
-        done = subprocess.run(
-            [sys.executable, str(script), *arguments],
-            cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(python_path),
-                "PYTHONWARNINGS": "ignore",
-            },
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    done = execute(source, run, data, images, timeout)
     line = re.search(r"^BDP_REPORT (.*)$", done.stdout, re.M)
     if done.returncode or line is None:
         print(f"FAILED  {run.name}\n{(done.stdout + done.stderr)[-3000:]}")
@@ -220,7 +104,7 @@ def main() -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path(__file__).parents[2] / "shared/data/cifar10.npz",
+        default=CIFAR,
         help="cifar10.npz: JPEG bytes, offsets and labels",
     )
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""The experiments by their names."""
+"""The experiments by their names: the paper's, and one of ours."""
 
 from collections.abc import Callable
 
 from bdp_ext.reproduce import nas_bench_201, retrained
+from bdp_ext.reproduce.pruners import pruners
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.reproduce.table import Experiment
 
@@ -16,4 +17,5 @@ EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "table7": nas_bench_201.table7,
     "fig3": nas_bench_201.fig3,
     "fig4": nas_bench_201.fig4,
+    "pruners": pruners,
 }

@@ -112,6 +112,8 @@ def own_columns(group: str = "") -> tuple[Column, ...]:
         ("CIFAR-10 test without `none`", "cifar10_test" + NONE),
         ("skips of 6", "skips"),
         ("samples", "samples"),
+        ("extra samples", "extra"),
         ("CPU s", "cpu"),
+        ("pruner's CPU s", "pruner_cpu"),
     )
     return tuple(Column(header, measure, group, paper=False) for header, measure in columns)

@@ -22,8 +22,9 @@ def measure(run: Run, runs: Path, benchmark: Benchmark | None) -> Measures:
         benchmark: in which cells of NAS-Bench-201 are looked up.
 
     Returns:
-        Of the search: `samples` forwarded (for updates and by the pruner), `cpu` seconds, `hours`
-        and `days` of wall clock, `left` (per cent of the images after the last pruning),
+        Of the search: `samples` forwarded (for updates and by the pruner), `extra` of them by the
+        pruner alone, `cpu` seconds, `pruner_cpu` of them in the pruner, `hours` and `days` of wall
+        clock, `left` (per cent of the images after the last pruning),
         `balance_train` and `balance_valid` (b in the end), `skips` in the cell; accuracies in per
         cent by the benchmark's names, and with `NONE` those of the cell derived without `none`;
         `eigenvalue_largest`, `eigenvalue_last`, `best_on_the_way` where they are known. Of the
@@ -64,9 +65,12 @@ def _search(
     seconds = result["seconds"]
     images, left = (record["train"] + record["valid"] for record in (first, last))
     graphs = SPACES[result["space"]].graph(result["architecture"]).values()
+    extra = sum(result["samples_extra"].values())
     measures: Measures = {
-        "samples": sum(result["samples"].values()) + sum(result["samples_extra"].values()),
+        "samples": sum(result["samples"].values()) + extra,
+        "extra": extra,
         "cpu": seconds["cpu"],
+        "pruner_cpu": sum(seconds[part] for part in ("scoring", "selecting", "passes")),
         "hours": seconds["wall"] / 3600,
         "days": seconds["wall"] / 86400,
         "left": 100 * left / images,
