@@ -28,7 +28,7 @@ class Drawn:
     """
 
     __slots__ = (
-        "address", "epoch", "index", "input", "level", "of", "print", "target", "trained", "version"
+        "epoch", "index", "input", "level", "of", "print", "target", "trained", "version"
     )  # fmt: skip
 
     def __init__(
@@ -37,7 +37,6 @@ class Drawn:
         self.level = level
         self.index = index
         self.target = target
-        self.address = target.data_ptr()
         self.of = of
         self.epoch = -1
         self.trained = False
@@ -58,17 +57,23 @@ class Recent:
     def add(self, drawn: Drawn) -> None:
         self._levels[drawn.level].appendleft(drawn)
 
+    def newest(self, target: Tensor) -> Drawn | None:
+        """The batch whose label tensor this is, among the last one of each level."""
+        for level in self._levels.values():
+            if level[0].target is target:
+                return level[0]
+        return None
+
     def by_target(self, target: Tensor) -> Drawn | None:
         """The batch whose label tensor this is, or a view of all of it (`Variable`, `.detach()`,
         `.squeeze()`, a `.to()` that had nothing to do)."""
-        for level in self._levels.values():
-            for drawn in level:
-                if drawn.target is target:
-                    return drawn
+        for drawn in self.snapshot():
+            if drawn.target is target:
+                return drawn
         address = target.data_ptr()
         for drawn in self.snapshot():
             if (
-                drawn.address == address
+                drawn.target.data_ptr() == address
                 and drawn.target.numel() == target.numel()
                 and drawn.target.dtype == target.dtype
                 and drawn.target.device == target.device

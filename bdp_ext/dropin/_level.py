@@ -60,7 +60,7 @@ class Level:
         """Score a batch: index [B] int64 as the data set numbers them, logits [B, C], target [B]
         int64, all on the CPU."""
         if self.pruner is not None:
-            self.pruner.observe(self.position[index], logits, target)
+            self.pruner.observe(self.position.take(index), logits, target)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pruner is None else self.pruner.state_dict()

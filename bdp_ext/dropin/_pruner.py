@@ -153,10 +153,6 @@ class DropInPruner:
         while self._clock.epoch_over(asked):
             self._end_epoch()
 
-    def drew(self, drawn: Drawn) -> None:
-        """A level's queue has given a batch."""
-        self._watch.recent.add(drawn)
-
     def _score_reached(self) -> None:
         """Score the forward passes that a backward pass has reached since."""
         if not self._watch.reached:
@@ -181,12 +177,12 @@ class DropInPruner:
     def _score(self, level: Level, passes: list[tuple[Forward, Drawn]]) -> None:
         # Last pass first: where a sample stands twice, the last row wins.
         passes.reverse()
-        numbers = array("q")
+        numbers: list[int] = []
         for _, drawn in passes:
-            numbers.extend(drawn.index)
-        index = torch.frombuffer(numbers, dtype=torch.int64)
+            numbers += drawn.index
+        index = torch.frombuffer(array("q", numbers), dtype=torch.int64)
         target = torch.cat([drawn.target for _, drawn in passes]).reshape(-1).cpu().long()
-        if not torch.equal(level.labels[index], target):
+        if not torch.equal(level.labels.take(index), target):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "

@@ -18,8 +18,9 @@ from bdp_ext.dropin._pruner import DropInPruner
 class _Valid(Draws):
     """The validation queue: its batches are remembered."""
 
-    def __init__(self, pruner: DropInPruner, level: Level, inputs: bool) -> None:
+    def __init__(self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool) -> None:
         self._pruner = pruner
+        self._remember = watch.recent.add
         self._level = level.name
         self._finder = Finder(level, inputs=inputs)
 
@@ -28,7 +29,7 @@ class _Valid(Draws):
             self._pruner.tick(asked=False)
 
     def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        self._pruner.drew(Drawn(self._level, index, *self._finder.find(batch, index), None))
+        self._remember(Drawn(self._level, index, *self._finder.find(batch, index), None))
         return batch
 
 
@@ -42,7 +43,7 @@ class _Train(_Valid):
         self._pruner.tick(asked)
 
     def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        self._pruner.drew(Drawn(self._level, index, *self._finder.find(batch, index), of))
+        self._remember(Drawn(self._level, index, *self._finder.find(batch, index), of))
         return batch
 
 
@@ -50,15 +51,15 @@ class _Both(_Train):
     """One queue of both levels, in disguise: a batch comes with the samples of its second half."""
 
     def __init__(
-        self, pruner: DropInPruner, level: Level, inputs: bool, second: SharedLevel
+        self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool, second: SharedLevel
     ) -> None:
-        super().__init__(pruner, level, inputs)
+        super().__init__(pruner, watch, level, inputs)
         self._second = Finder(second, last=True, inputs=inputs)
 
     def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
         pair, second = batch
         super().drew(pair, index, of)
-        self._pruner.drew(Drawn("valid", second, *self._second.find(pair, second), None))
+        self._remember(Drawn("valid", second, *self._second.find(pair, second), None))
         return pair
 
 
@@ -87,14 +88,14 @@ def wire(
     inputs = kind == "model"
     draws: Draws
     if isinstance(second, SharedLevel):
-        draws = _Both(pruner, levels["train"], inputs, second)
+        draws = _Both(pruner, watch, levels["train"], inputs, second)
     elif kind == "observe":
         draws = Draws()
     else:
-        draws = _Train(pruner, levels["train"], inputs)
+        draws = _Train(pruner, watch, levels["train"], inputs)
     train.tell(draws, pruner)
     if valid_queue is None or second is None:
         return train, None, pruner
     valid = look_alike(valid_queue, second)
-    valid.tell(Draws() if kind == "observe" else _Valid(pruner, second, inputs), pruner)
+    valid.tell(Draws() if kind == "observe" else _Valid(pruner, watch, second, inputs), pruner)
     return train, valid, pruner

@@ -28,7 +28,7 @@ class ErrorWindow:
     def record(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch: index [B] int64, logits [B, C], target [B] int64, all on the window's
         device."""
-        unseen = self.scores[self.slot, index].isnan()
+        unseen = self.scores[self.slot].take(index).isnan()
         ops.update_voe_(self.scores, self.voe, self.slot, index.where(unseen, -1), logits, target)
 
     def settle(self) -> None:
