@@ -46,9 +46,9 @@ class Level:
         live = self.live_indices
         self.left = live.numel()
         self.pruned = self.left < self.initial
-        gone = self.members[~torch.isin(self.members, live)]
         alive = torch.ones(self.labels.numel(), dtype=torch.uint8)
-        alive[gone] = 0
+        alive[self.members] = 0
+        alive[live] = 1
         self.alive[:] = alive.numpy().tobytes()
 
     @property

@@ -1,6 +1,7 @@
 """The schedule of a search in stages, each with a model of its own."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from bdp_ext.pruning import Schedule
 
@@ -18,7 +19,7 @@ class StagedSchedule(Schedule):
 
     stages: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def prunings(self) -> tuple[int, ...]:
         """The epochs (counted from 1, over all stages) after which a pruning happens."""
         first = self.interval * max(1, -(-self.warmup // self.interval))

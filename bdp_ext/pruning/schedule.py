@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 KINDS = ("geometric", "linear")
 
@@ -69,7 +70,7 @@ class Schedule:
                 f"{self.warmup}{late}; take a shorter interval or more epochs."
             )
 
-    @property
+    @cached_property
     def prunings(self) -> tuple[int, ...]:
         """The epochs (counted from 1) after which a pruning happens."""
         prunings = tuple(epoch for epoch in self._due if epoch not in self.unscored)
