@@ -369,9 +369,24 @@ def norm_relu(x: Tensor, eps: float = 1e-5) -> Tensor:
     Raises:
         ValueError: wrong shape or dtype (names the argument and what it got).
     """
+    return norm_relu_with_moments(x, eps)[0]
+
+
+def norm_relu_with_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
+    """`norm_relu`, and each channel's mean [C] and 1 / deviation [C], for an autograd function that
+    calls `norm_relu_backward` itself."""
     _checks.norm_relu(x, eps)
-    y: Tensor = _implementation("norm_relu", x)(x, eps)[0]
-    return y
+    y, mean, rstd = _implementation("norm_relu", x)(x, eps)
+    return y, mean, rstd
+
+
+def norm_relu_backward(
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """The gradient of `norm_relu` for x, from that of its result, [B, C, H, W] both, and the
+    moments that `norm_relu_with_moments` gave."""
+    of_x: Tensor = _implementation("norm_relu_backward", x)(grad, x, mean, rstd, eps)
+    return of_x
 
 
 def _implementation(op: str, like: Tensor) -> Callable[..., Any]:

@@ -50,12 +50,9 @@ class _Convolve(torch.autograd.Function):
 
         # What a gradient does not need is passed for its shape alone.
         need_x, need_depth, need_point = needs
-        between = variable = x
+        between = x
         if norm_relu:
-            with torch.enable_grad():
-                variable = x.detach().requires_grad_()
-                normed = ops.norm_relu(variable, half.eps)
-            between = normed.detach()
+            between, mean, rstd = ops.norm_relu_with_moments(x, half.eps)
         deep = depthwise(between, depth, half.geometry) if need_point else grad
         of_deep, of_point, _ = torch.ops.aten.convolution_backward(
             *(grad, deep, point, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
@@ -66,8 +63,8 @@ class _Convolve(torch.autograd.Function):
             of_x, of_depth = depthwise_backward(
                 of_deep, between, depth, half.geometry, need_x, need_depth
             )
-        if norm_relu and need_x:
-            (of_x,) = torch.autograd.grad(normed, variable, of_x)
+        if norm_relu and of_x is not None:
+            of_x = ops.norm_relu_backward(of_x, x, mean, rstd, half.eps)
         return of_x, of_depth, of_point, None, None
 
 
