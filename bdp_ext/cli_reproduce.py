@@ -49,6 +49,11 @@ RETRAIN = "retrain."
     metavar="NAME=VALUE",
     help="Another setting for every search (epochs=10) or retraining (retrain.epochs=2).",
 )
+@click.option(
+    "--recorded",
+    type=click.Path(path_type=Path),
+    help="Run nothing: write the tables again from the .json files in this folder.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the runs and what they cost, and do nothing.")
 def reproduce(
     names: tuple[str, ...],
@@ -60,6 +65,7 @@ def reproduce(
     jobs: int,
     device: str,
     given: tuple[str, ...],
+    recorded: Path | None,
     dry_run: bool,
 ) -> None:
     """Run experiments of the paper and write their tables.
@@ -80,7 +86,11 @@ def reproduce(
     if dry_run:
         _print_plan(session)
         return
-    if data is None and any(run.options["data"] == "DIR" for run in session.runs):
+    if (
+        recorded is None
+        and data is None
+        and any(run.options["data"] == "DIR" for run in session.runs)
+    ):
         raise UserError(_DATA[scale_name])
     if nb201 is None and session.needs_benchmark:
         raise UserError(
@@ -88,6 +98,9 @@ def reproduce(
             "or a table of it (.csv, .csv.gz)."
         )
     benchmark = Benchmark(nb201) if nb201 and session.needs_benchmark else None
+    if recorded is not None:
+        session.write_again(recorded, out, benchmark, click.echo)
+        return
     try:
         failures = session.complete(out, benchmark, jobs=jobs, device=device, say=click.echo)
     except Interrupted:

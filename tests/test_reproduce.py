@@ -304,6 +304,31 @@ def test_pictures_are_whole(done):
     assert "![fig3](fig3.png)" in (done / "fig3.md").read_text()
 
 
+def test_tables_are_written_again_without_the_runs(done, nb201, tmp_path):
+    again = tmp_path / "again"
+    process = reproduce(again, *arguments(nb201), "--recorded", done)
+    _, errors = process.communicate(timeout=600)
+    assert (process.returncode, errors) == (0, "")
+    assert sorted(path.name for path in again.iterdir()) == ["fig3.csv", "fig3.json", "fig3.md"]
+    for path in again.iterdir():
+        assert path.read_text() == (done / path.name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--recorded", "nowhere"], "fig3.json cannot be read"),
+        (["--seeds", 3], "give the --scale, --seeds and --set"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(done, nb201, tmp_path, given, sentence):
+    process = reproduce(tmp_path / "out", *arguments(nb201), "--recorded", done, *given)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 2
+    assert sentence in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_finished_runs_are_not_repeated_and_the_failed_one_is(done, nb201):
     times = {path: path.stat().st_mtime_ns for path in (done / "runs").glob("*/result.json")}
     (done / "runs" / "darts-cifar10-bdp-criterion=random-1" / "checkpoint.pt").unlink()

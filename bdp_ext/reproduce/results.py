@@ -1,12 +1,14 @@
 """What the runs behind a table's cells gave."""
 
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scipy.special import stdtrit
 
+from bdp_ext.errors import UserError
 from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.measure import Measures, architectures, measure
 from bdp_ext.reproduce.plan import Run, run_of
@@ -69,6 +71,56 @@ class Summary:
         return self.mean - reach, self.mean + reach
 
 
+Source = Callable[[Run, int], Outcome]
+"""(a run, its seed) -> what came of it."""
+
+
+def from_folders(runs: Path, benchmark: Benchmark | None, failures: Mapping[str, str]) -> Source:
+    """Outcomes of runs that have been made.
+
+    Args:
+        runs: the folder of all runs.
+        benchmark: in which cells of NAS-Bench-201 are looked up.
+        failures: name of a run -> why it has no result.
+    """
+
+    def outcome(run: Run, seed: int) -> Outcome:
+        if run.name in failures:
+            return Outcome(seed, run, {}, {}, failures[run.name])
+        return Outcome(seed, run, measure(run, runs, benchmark), architectures(run, runs))
+
+    return outcome
+
+
+def from_record(path: Path) -> Source:
+    """Outcomes that an experiment's .json file has kept.
+
+    Raises:
+        UserError: no such file, or a run is not in it (when it is asked for).
+    """
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    kept = {
+        run["run"]: run
+        for table in record["tables"]
+        for row in table["rows"]
+        for run in row["runs"]
+    }
+
+    def outcome(run: Run, seed: int) -> Outcome:
+        if run.name not in kept:
+            raise UserError(
+                f"{path} has no run {run.name}: give the --scale, --seeds and --set that it was "
+                "written with."
+            )
+        found = kept[run.name]
+        return Outcome(seed, run, found["measures"], found["cells"], found["failure"])
+
+    return outcome
+
+
 class Results:
     """The outcomes of a table's runs.
 
@@ -76,25 +128,10 @@ class Results:
         table: of them.
         scale: the runs were made at.
         seeds: how many, from 0.
-        runs: the folder of all runs.
-        benchmark: in which cells of NAS-Bench-201 are looked up.
-        failures: name of a run -> why it has no result.
+        outcome: of each run.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        scale: Scale,
-        seeds: int,
-        runs: Path,
-        benchmark: Benchmark | None,
-        failures: Mapping[str, str],
-    ) -> None:
-        def outcome(run: Run, seed: int) -> Outcome:
-            if run.name in failures:
-                return Outcome(seed, run, {}, {}, failures[run.name])
-            return Outcome(seed, run, measure(run, runs, benchmark), architectures(run, runs))
-
+    def __init__(self, table: Table, scale: Scale, seeds: int, outcome: Source) -> None:
         self.table = table
         self.outcomes: Outcomes = {
             row.label: {

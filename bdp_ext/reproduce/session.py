@@ -5,11 +5,12 @@ from pathlib import Path
 
 from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.experiments import EXPERIMENTS
-from bdp_ext.reproduce.pictures import draw
+from bdp_ext.reproduce.pictures import FORMATS, draw
 from bdp_ext.reproduce.plan import Run, runs_of
-from bdp_ext.reproduce.results import Results
+from bdp_ext.reproduce.results import Results, Source, from_folders, from_record
 from bdp_ext.reproduce.runner import Runner
 from bdp_ext.reproduce.scale import Scale
+from bdp_ext.reproduce.table import Experiment
 from bdp_ext.reproduce.tables import Writer
 
 
@@ -60,16 +61,44 @@ class Session:
         """
         folder = out / "runs"
         failures = Runner(folder, jobs, device, say).complete(self.runs)
+        source = from_folders(folder, benchmark, failures)
         for experiment in self.experiments:
-            results = [
-                Results(table, self.scale, self.seeds, folder, benchmark, failures)
-                for table in experiment.tables
-            ]
+            results = self._results(experiment, source)
             pictures: list[Path] = []
             if experiment.picture and benchmark:
                 path = out / experiment.name
                 pictures = draw(experiment.picture, results[0], folder, benchmark, path)
-            Writer(experiment, self.scale, self.seeds, results, benchmark).write(out, pictures[:1])
-            suffixes = [".md", ".csv", ".json", *(path.suffix for path in pictures)]
-            say(f"wrote {out / experiment.name}{', '.join(suffixes)}")
+            self._write(out, experiment, results, benchmark, pictures, say)
         return failures
+
+    def write_again(
+        self, record: Path, out: Path, benchmark: Benchmark | None, say: Callable[[str], None]
+    ) -> None:
+        """Write every experiment's tables in `out` from the .json files in `record`; what is drawn
+        needs the runs, and is taken to lie beside them.
+
+        Raises:
+            UserError: a file is missing, or of another scale, other seeds or settings.
+        """
+        sources = {e.name: from_record(record / f"{e.name}.json") for e in self.experiments}
+        every = [(e, self._results(e, sources[e.name])) for e in self.experiments]
+        out.mkdir(parents=True, exist_ok=True)
+        for experiment, results in every:
+            drawn = [out / f"{experiment.name}.{FORMATS[0]}"] if experiment.picture else []
+            self._write(out, experiment, results, benchmark, drawn, say)
+
+    def _results(self, experiment: Experiment, source: Source) -> list[Results]:
+        return [Results(table, self.scale, self.seeds, source) for table in experiment.tables]
+
+    def _write(
+        self,
+        out: Path,
+        experiment: Experiment,
+        results: Sequence[Results],
+        benchmark: Benchmark | None,
+        pictures: Sequence[Path],
+        say: Callable[[str], None],
+    ) -> None:
+        Writer(experiment, self.scale, self.seeds, results, benchmark).write(out, pictures[:1])
+        suffixes = [".md", ".csv", ".json", *(path.suffix for path in pictures if path.exists())]
+        say(f"wrote {out / experiment.name}{', '.join(suffixes)}")

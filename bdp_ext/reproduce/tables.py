@@ -16,6 +16,7 @@ from bdp_ext.reproduce.table import Column, Experiment, Label, Row
 
 DECIMALS = {
     "samples": 0,
+    "extra": 0,
     "skips": 1,
     "cpu": 1,
     "left": 1,
