@@ -8,6 +8,8 @@ TORCH  ?= torch==2.14.1 torchvision==0.29.1
 OUT    ?= runs/digits
 NB201  ?=
 SEARCH_FLAGS ?= --data digits --cells 2
+# Workers of the tests.
+JOBS   ?= 2
 
 # Threads that wait sleep: spinning ones starve each other on a small, busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -24,8 +26,11 @@ search: $(VENV)/installed
 	$(BIN)/bdp search --out $(OUT) $(SEARCH_FLAGS) $(if $(wildcard $(OUT)/config.json),--resume)
 	$(if $(NB201),$(BIN)/bdp query --run $(OUT) --nb201 $(NB201))
 
+# A file's tests share what they make, so they stay together. One thread a worker: two would wait for
+# each other.
 test: compile
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	  $(PYTEST_FLAGS)
 
 check: lint types compile test
 
