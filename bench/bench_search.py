@@ -99,6 +99,7 @@ def test_step(searched, implementation, show):
 
 SUPERNETS = [  # space, method, channels, cells, batch
     ("nas-bench-201", "darts", 16, 5, 64),
+    ("nas-bench-201", "beta-darts", 16, 5, 64),
     ("darts", "darts", 16, 8, 16),
     ("darts", "darts", 16, 8, 64),
     ("darts", "pc-darts", 16, 8, 64),

@@ -2,7 +2,7 @@
 
     PEERS=~/checkouts pytest bench/bench_search.py
 
-knows `darts` (quark0/darts), `PC-DARTS` and `AutoDL-Projects` there. Their code runs as it is, but
+knows `darts` (quark0/darts), `PC-DARTS`, `AutoDL-Projects` and `Beta-DARTS` there. Their code runs as it is, but
 for `.cuda()`, which leaves a tensor on the CPU when there is no GPU, and packages they import and
 do not need here.
 """
@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import MagicMock, patch
 
@@ -79,6 +80,14 @@ def autodl(path: Path, channels: int, cells: int) -> Net:
     )
 
 
+def beta_darts(path: Path, channels: int, cells: int) -> Net:
+    with importing(path):
+        module = importlib.import_module("nasbench201.model")
+        network = module.Network(channels, cells, 4, 10, nn.CrossEntropyLoss())
+    forward = partial(network, updateType="weight")  # that with the softmax of alpha
+    return Net(network, network.get_weights(), network.arch_parameters(), forward)
+
+
 def find(space: str, method: str, channels: int, cells: int) -> Net | None:
     """The peer of a supernet of ours, in its checkout; None where there is none."""
     root = folder()
@@ -86,6 +95,8 @@ def find(space: str, method: str, channels: int, cells: int) -> Net | None:
         return None
     if space == "nas-bench-201" and method == "darts" and (root / "AutoDL-Projects").is_dir():
         return autodl(root / "AutoDL-Projects", channels, cells)
+    if space == "nas-bench-201" and method == "beta-darts" and (root / "Beta-DARTS").is_dir():
+        return beta_darts(root / "Beta-DARTS", channels, cells)
     if space == "darts" and method == "darts" and (root / "darts").is_dir():
         return quark0(root / "darts" / "cnn", channels, cells)
     if space == "darts" and method == "pc-darts" and (root / "PC-DARTS").is_dir():
