@@ -2,9 +2,9 @@
 
     PEERS=~/checkouts pytest bench/bench_search.py
 
-knows `darts` (quark0/darts), `PC-DARTS`, `AutoDL-Projects` and `Beta-DARTS` there. Their code runs as it is, but
-for `.cuda()`, which leaves a tensor on the CPU when there is no GPU, and packages they import and
-do not need here.
+knows `darts` (quark0/darts), `PC-DARTS`, `AutoDL-Projects` and `Beta-DARTS` there. Their
+code runs as it is, but for `.cuda()`, which leaves a tensor on the CPU when there is no GPU, and
+packages they import and do not need here.
 """
 
 import contextlib
