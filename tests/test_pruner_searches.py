@@ -77,7 +77,7 @@ def test_infobatch_leaves_out_others_each_epoch_and_ends_with_all(digits):
     weights = []
     while not search.done:
         search.step()
-        weights.append(search._step.train.weight)
+        weights.append(search._train_batch.weight)
         if search.epoch_done:
             search.end_epoch()
     train = sizes(search, "train")
