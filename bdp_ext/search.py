@@ -277,7 +277,7 @@ class Search:
         """Dominant eigenvalue of the last validation batch's Hessian, in full precision."""
         step = replace(
             self._step(self._train_batch),
-            forward=None,  # compiled code has no second derivatives
+            forward=None,
             autocast=torch.autocast(self.device.type, enabled=False),
         )
         return dominant_eigenvalue(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from test_search import finish
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -40,14 +41,6 @@ def digits():
 
 def make(digits, **options) -> Search:
     return Search(SearchConfig.of(**{**SMALL, **options}), digits)
-
-
-def finish(search: Search) -> Search:
-    while not search.done:
-        search.step()
-        if search.epoch_done:
-            search.end_epoch()
-    return search
 
 
 def sizes(search: Search, level: str) -> list[int]:

@@ -23,7 +23,7 @@ from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import estimate_search, level_sizes, search_samples
 from bdp_ext.reproduce.experiments import EXPERIMENTS
 from bdp_ext.reproduce.plan import runs_of
-from bdp_ext.reproduce.results import Summary
+from bdp_ext.reproduce.results import Summary, from_record
 from bdp_ext.reproduce.runner import LOG, Runner
 from bdp_ext.reproduce.scale import Size, paper_scale, reduced_scale
 from bdp_ext.run import run
@@ -312,6 +312,12 @@ def test_tables_are_written_again_without_the_runs(done, nb201, tmp_path):
     assert sorted(path.name for path in again.iterdir()) == ["fig3.csv", "fig3.json", "fig3.md"]
     for path in again.iterdir():
         assert path.read_text() == (done / path.name).read_text()
+
+
+def test_what_is_no_record_is_refused(tmp_path):
+    (tmp_path / "fig3.json").write_text('{"tables": [{}]}')
+    with pytest.raises(UserError, match="no record that `bdp reproduce` has written"):
+        from_record(tmp_path / "fig3.json")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_search import finish
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from bdp_ext import search as loop
@@ -29,14 +30,6 @@ SMALL = {
 @pytest.fixture(scope="module")
 def digits():
     return load("digits", limit=300)
-
-
-def finish(search: Search) -> Search:
-    while not search.done:
-        search.step()
-        if search.epoch_done:
-            search.end_epoch()
-    return search
 
 
 def imitated_capture(function):
@@ -152,6 +145,21 @@ def test_a_supernet_compiles_as_one_graph(space, method):
     forward = compiled(supernet, 4, backend="eager", fullgraph=True)
     torch.testing.assert_close(forward(images), supernet(images))
     torch.compiler.reset()
+
+
+def test_second_derivatives_are_taken_of_what_is_not_compiled(monkeypatch):
+    """The weight step is compiled, the alpha step goes through it twice."""
+    settings = {**SMALL, "epochs": 2, "limit_train": 2 * BATCH, "bdp": False}
+    config = SearchConfig.of(**settings, method="darts-2nd-exact", compile=True)
+    counter = CompileCounterWithBackend("aot_eager")
+    torch.compiler.reset()
+    monkeypatch.setattr(loop, "compiled", lambda *a: compiled(*a, backend=counter))
+    search = Search(config, load("digits", limit=2 * BATCH))
+    before = search.alpha
+    search.step()
+    torch.compiler.reset()
+    assert counter.frame_count == 1
+    assert search.alpha != before
 
 
 def test_what_compiling_does_not_go_with():

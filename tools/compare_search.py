@@ -16,7 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repositories import CIFAR, Run, execute, write_cifar
@@ -30,25 +30,25 @@ class Pair:
     ours: str
 
 
-def darts(name: str, ours: str, script: str) -> Pair:
+def darts(name: str, script: str, edit: tuple[str, str], ours: str) -> Pair:
     arguments = "--data DATA --epochs EPOCHS --batch_size 64 --init_channels 16 --layers 8"
-    if "pc-darts" in ours:  # from the first epoch on, so that both do the same in every epoch
-        edits = [(r"epoch>=15", "epoch>=0")]
-    else:  # what `volatile` meant
-        edits = [(r"def infer\(", "@torch.no_grad()\ndef infer(")]
     # A worker process is a fork of all that memory, which is copied as it changes.
-    edits.append((r"num_workers=2", "num_workers=0"))
+    edits = [edit, (r"num_workers=2", "num_workers=0")]
     return Pair(Run(name, script, "", "", arguments, edits=edits), ours)
 
 
 PAIRS = {
     "cnn/architect.py": darts(
-        "quark0/darts, first order", "--space darts --method darts --cells 8", "cnn/train_search.py"
+        "quark0/darts, first order",
+        "cnn/train_search.py",
+        (r"def infer\(", "@torch.no_grad()\ndef infer("),  # what `volatile` meant
+        "--space darts --method darts --cells 8",
     ),
     "model_search_imagenet.py": darts(
-        "PC-DARTS",
-        "--space darts --method pc-darts --cells 8 --alpha-start 0",
+        "PC-DARTS, alpha from the first epoch",
         "train_search.py",
+        (r"epoch>=15", "epoch>=0"),  # so that both do the same in every epoch
+        "--space darts --method pc-darts --cells 8 --alpha-start 0",
     ),
     "exps/NATS-algos/search-cell.py": Pair(
         Run(
@@ -72,9 +72,8 @@ def children_seconds() -> float:
 
 def compare(source: Path, pair: Pair, folder: Path, arguments: argparse.Namespace) -> None:
     """Run both and print what they took."""
-    epochs = str(arguments.epochs)
-    run = pair.theirs
-    run.arguments = run.arguments.replace("EPOCHS", epochs)
+    epochs, out = str(arguments.epochs), Path(tempfile.mkdtemp(dir=folder)) / "ours"
+    run = replace(pair.theirs, arguments=pair.theirs.arguments.replace("EPOCHS", epochs))
     start = children_seconds()
     done = execute(source, run, folder / "pickles", arguments.images)
     if done.returncode:
@@ -84,14 +83,14 @@ def compare(source: Path, pair: Pair, folder: Path, arguments: argparse.Namespac
     keep = str(arguments.keep)
     command = [
         *(sys.executable, "-m", "bdp_ext", "search", *pair.ours.split()),
-        *("--data", str(folder / "images"), "--out", str(folder / f"ours-{len(run.name)}")),
+        *("--data", str(folder / "images"), "--out", str(out)),
         *("--channels", "16", "--batch-size", "64", "--epochs", epochs, "--threads", "1"),
         *("--interval", str(arguments.interval), "--keep-train", keep, "--keep-valid", keep),
     ]
     start = children_seconds()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     ours = children_seconds() - start
-    result = json.loads((folder / f"ours-{len(run.name)}" / "result.json").read_text())
+    result = json.loads((out / "result.json").read_text())
     print(
         f"{run.name}: {theirs:.0f} CPU s unpruned; bdp search with {keep} of both levels left "
         f"{ours:.0f} CPU s ({sum(result['samples'].values()):,} samples instead of "

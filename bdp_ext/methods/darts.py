@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -65,10 +67,11 @@ class ExactSecondOrderDarts(Method):
     def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
         own = {id(weight) for weight in step.supernet.weights()}
         named = {n: w for n, w in step.supernet.named_parameters() if id(w) in own}
-        train = step.classify(step.train).value
+        train = replace(step, forward=None).classify(step.train).value
         descent = torch.autograd.grad(train, list(named.values()), create_graph=True)
         ahead = {n: named[n] - step.lr * d for n, d in zip(named, descent, strict=True)}
-        loss = step.classify(valid, lambda images: functional_call(step.supernet, ahead, images))
+        one_ahead = partial(functional_call, step.supernet, ahead)
+        loss = replace(step, forward=one_ahead).classify(valid)
         return torch.autograd.grad(step.scale(loss.value), step.supernet.alphas()), loss
 
 

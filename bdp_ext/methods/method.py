@@ -69,7 +69,8 @@ class Step:
         lr: learning rate of the weights.
         autocast: the precision of forward passes.
         scale: what a loss must pass through before its gradient is taken (float16's loss scaling).
-        forward: computes the supernet's forward pass; None: the supernet itself does.
+        forward: computes the supernet's forward pass, differentiable once; None: the supernet
+            itself does, differentiable any number of times.
     """
 
     supernet: Supernet
@@ -81,10 +82,10 @@ class Step:
     scale: Callable[[Tensor], Tensor]
     forward: Callable[[Tensor], Tensor] | None = None
 
-    def classify(self, batch: Batch, forward: Callable[[Tensor], Tensor] | None = None) -> "Loss":
-        """Cross-entropy of a batch; another `forward` than the step's may be given."""
+    def classify(self, batch: Batch) -> Loss:
+        """Cross-entropy of a batch."""
         with self.autocast:
-            logits = (forward or self.forward or self.supernet)(batch.images)
+            logits = (self.forward or self.supernet)(batch.images)
             return Loss(batch.loss(logits), logits)
 
 

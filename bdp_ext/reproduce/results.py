@@ -99,15 +99,12 @@ def from_record(path: Path) -> Source:
         UserError: no such file, or a run is not in it (when it is asked for).
     """
     try:
-        record = json.loads(path.read_text())
+        tables = json.loads(path.read_text())["tables"]
+        kept = {run["run"]: run for table in tables for row in table["rows"] for run in row["runs"]}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    kept = {
-        run["run"]: run
-        for table in record["tables"]
-        for row in table["rows"]
-        for run in row["runs"]
-    }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no record that `bdp reproduce` has written.") from error
 
     def outcome(run: Run, seed: int) -> Outcome:
         if run.name not in kept:
