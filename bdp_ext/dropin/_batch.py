@@ -1,6 +1,8 @@
 """Finds the labels, and the inputs, in what a loader yields."""
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import torch
@@ -33,9 +35,8 @@ class Finder:
         Raises:
             RuntimeError: it has no such tensor.
         """
-        if self._target is None:
-            self._locate(batch, index)
-        target = _at(batch, self._target)
+        path = self._target
+        target = _at(batch, self._locate(batch, index) if path is None else path)
         if target.numel() != len(index):
             raise RuntimeError(
                 f"bdp_ext.prune: the {self._level.name} loader drew {len(index)} samples and "
@@ -44,7 +45,7 @@ class Finder:
             )
         return target, None if self._input is None else _at(batch, self._input)
 
-    def _locate(self, batch: Any, index: list[Any]) -> None:
+    def _locate(self, batch: Any, index: list[Any]) -> Path:
         found = list(_tensors(batch, ()))
         if self._last:
             found.reverse()
@@ -75,6 +76,7 @@ class Finder:
                     "criterion= instead of model=."
                 )
             self._input = inputs[0]
+        return self._target
 
 
 def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
@@ -88,8 +90,6 @@ def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
             yield from _tensors(part, (*path, place))
 
 
-def _at(value: Any, path: Path | None) -> Tensor:
-    for key in path or ():
-        value = value[key]
-    tensor: Tensor = value
+def _at(value: Any, path: Path) -> Tensor:
+    tensor: Tensor = reduce(getitem, path, value)
     return tensor

@@ -20,8 +20,14 @@ from collections.abc import Callable
 UNITS = ("epoch", "step", "manual")
 
 
+NEVER = 1 << 62
+
+
 class Pass:
-    """One iterator of the training queue.
+    """One iterator of a queue.
+
+    Args:
+        clock: of the training queue; None for another one's.
 
     Attributes:
         drawn, trained: its batches so far.
@@ -29,11 +35,19 @@ class Pass:
         over: exhausted, or its iterator is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: "Clock | None" = None) -> None:
+        self._clock = clock
         self.drawn = 0
         self.trained = 0
         self.exhausted = False
         self.over = False
+
+    def end(self, *, exhausted: bool) -> None:
+        """Its last batch has been drawn."""
+        self.over = True
+        self.exhausted |= exhausted
+        if self._clock is not None:
+            self._clock.patience = 0
 
 
 class Clock:
@@ -43,6 +57,9 @@ class Clock:
         unit: of `UNITS`.
         batches: how many batches the training queue has now. With unit="step" an epoch has as many
             trained ones as it says at the start.
+
+    Attributes:
+        patience: how many batches have to be trained before an epoch can have ended.
     """
 
     def __init__(self, unit: str, batches: Callable[[], int]) -> None:
@@ -52,19 +69,18 @@ class Clock:
         self._passes: list[Pass] = []
         self._singles: list[Pass] = []
         self._trained = 0
+        self.patience = self._steps if unit == "step" else NEVER
 
-    def open(self, new: Pass) -> None:
+    def open(self) -> Pass:
+        """A new pass of the training queue."""
+        new = Pass(self)
         self._passes.append(new)
+        return new
 
     def train(self, of: Pass) -> None:
         """A batch of this pass has been trained, for the first time."""
         of.trained += 1
         self._trained += 1
-
-    @property
-    def quiet(self) -> bool:
-        """Whether an epoch cannot have ended, whatever has been trained since."""
-        return self.unit != "step" and not any(one.over for one in self._passes)
 
     def epoch_over(self, asked: bool) -> bool:
         """Whether an epoch has ended since the last call that said so; to be called again then.
@@ -75,6 +91,14 @@ class Clock:
         if self.unit == "step" and self._trained >= self._steps:
             self._trained -= self._steps
             return True
+        over = self._passes_over(asked)
+        if self.unit == "step":
+            self.patience = self._steps - self._trained
+        else:
+            self.patience = 0 if any(one.over for one in self._passes) else NEVER
+        return over and self.unit == "epoch"
+
+    def _passes_over(self, asked: bool) -> bool:
         over = False
         for one in [one for one in self._passes if one.over]:
             if one.exhausted and one.trained < one.drawn and not asked:
@@ -88,7 +112,7 @@ class Clock:
         over |= 0 < self._batches() <= singles
         if over:
             self._singles = []
-        return over and self.unit == "epoch"
+        return over
 
     def idle(self) -> int:
         """Batches drawn by what looks like an epoch and is over; asked before `epoch_over`."""

@@ -23,13 +23,10 @@ class Drawn:
         index: which samples, as the data set numbers them, one per row.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
         of: the pass it belongs to.
-        epoch: the epoch in which it was last scored.
-        trained: whether it ever was.
+        epoch: the epoch in which it was last scored; -1: it never was.
     """
 
-    __slots__ = (
-        "epoch", "index", "input", "level", "of", "print", "target", "trained", "version"
-    )  # fmt: skip
+    __slots__ = ("epoch", "index", "input", "level", "of", "print", "target", "version")
 
     def __init__(
         self, level: str, index: Any, target: Tensor, inputs: Tensor | None, of: Pass | None
@@ -39,7 +36,6 @@ class Drawn:
         self.target = target
         self.of = of
         self.epoch = -1
-        self.trained = False
         self.input: weakref.ref[Tensor] | None = None
         if inputs is not None:
             self.input = weakref.ref(inputs)

@@ -29,45 +29,43 @@ class Forward:
     """One forward pass; called by autograd when a backward pass reaches its logits.
 
     Args:
-        watch: gets the pass then.
+        reached: where it puts itself then.
         order: the pass's number.
         logits: [B, C]; kept detached.
-        of: the batch, when it is known already.
+        of: the batch, or how to find it.
     """
 
-    __slots__ = ("_of", "_ready", "_watch", "logits", "order", "reached")
+    __slots__ = ("_reached", "_ready", "logits", "of", "order")
 
-    def __init__(self, watch: "Watch", order: int, logits: Tensor, of: Drawn | Unknown) -> None:
-        self._watch = watch
+    def __init__(
+        self, reached: list["Forward"], order: int, logits: Tensor, of: Drawn | Unknown
+    ) -> None:
+        self._reached: list[Forward] | None = reached
         self.order = order
         self.logits = logits.detach()
-        self.reached = False
-        self._of: Drawn | Unknown | None = of
+        self.of: Drawn | Unknown | None = of
         self._ready: Any = None
 
     def __call__(self, gradient: Tensor) -> None:
-        if self.reached:
+        reached, self._reached = self._reached, None
+        if reached is None:
             return
-        self.reached = True
-        logits = self.logits
-        if logits.is_cuda:  # copied on the side, with no wait
-            self.logits = logits.to("cpu", non_blocking=True)
-            if isinstance(self._of, Unknown):
-                key = self._of.key.to("cpu", non_blocking=True)
-                self._of = self._of._replace(key=key)
+        reached.append(self)
+        if self.logits.is_cuda:  # copied on the side, with no wait
+            self.logits = self.logits.to("cpu", non_blocking=True)
+            if isinstance(self.of, Unknown):
+                self.of = self.of._replace(key=self.of.key.to("cpu", non_blocking=True))
             self._ready = torch.cuda.Event()
             self._ready.record()
-        self._watch.reached.append(self)
-        self._watch.waiting += logits.numel()
 
     def drawn(self) -> Drawn | None:
         """The batch this pass was of; None when no batch drawn lately fits."""
         if self._ready is not None:
             self._ready.synchronize()
-        if isinstance(self._of, Unknown):
-            candidates, key, match = self._of
-            self._of = match(candidates, key.cpu())
-        return self._of
+        if isinstance(self.of, Unknown):
+            candidates, key, match = self.of
+            self.of = match(candidates, key.cpu())
+        return self.of
 
 
 class Watch:
@@ -77,23 +75,19 @@ class Watch:
         recent: the batches drawn lately.
         calls: how often a hooked module was called, in any mode.
         reached: forward passes to be scored, in no order.
-        waiting: how many logits they hold.
     """
 
     def __init__(self, select: Select) -> None:
         self.recent = Recent()
         self.calls = 0
         self.reached: list[Forward] = []
-        self.waiting = 0
         self._select = select
-        self._order = 0
         self._last: tuple[Forward, Tensor] | None = None  # with its target
 
     def take(self) -> list[Forward]:
         """The forward passes to be scored, in their order; they are then the caller's."""
         reached = sorted(self.reached, key=attrgetter("order"))
         self.reached.clear()
-        self.waiting = 0
         return reached
 
     def criterion(self, inputs: Sequence[Any]) -> None:
@@ -101,18 +95,19 @@ class Watch:
         self.calls += 1
         if not torch.is_grad_enabled():
             return
-        drawn = self._usual(inputs)
-        if drawn is not None:
+        drawn = None
+        if len(inputs) == 2:  # nearly always: logits [B, C], labels [B]
             logits, target = inputs
-        else:
+            drawn = self.recent.newest(target)
+        if drawn is None or not _usual(logits, drawn):
             found = _logits_and_target(inputs)
             if found is None:
                 return
             logits, target = found
             drawn = self.recent.by_target(target)
+        of = drawn or Unknown(self.recent.snapshot(), target, same_labels)
         if self._last is not None and self._last[0].logits.data_ptr() == logits.data_ptr():
             _refuse_other(self._last[1], target)
-        of = drawn or Unknown(self.recent.snapshot(), target, same_labels)
         self._last = self._note(logits, of), target
 
     def model(self, inputs: Sequence[Any], output: Any) -> None:
@@ -131,21 +126,8 @@ class Watch:
         _check_shape(logits)
         self._note(logits, of)
 
-    def _usual(self, inputs: Sequence[Any]) -> Drawn | None:
-        """The batch, where a criterion got what it nearly always gets, (logits [B, C], labels [B]),
-        and the labels are the very ones that a level drew last: told in 2 us less."""
-        if len(inputs) != 2:
-            return None
-        logits, target = inputs
-        drawn = self.recent.newest(target)
-        if drawn is None or type(logits) is not Tensor or not logits.requires_grad:
-            return None
-        shape = logits.shape
-        return drawn if len(shape) == 2 and shape[0] == len(drawn.index) else None
-
     def _note(self, logits: Tensor, of: Drawn | Unknown) -> Forward:
-        self._order += 1
-        forward = Forward(self, self._order, logits, of)
+        forward = Forward(self.reached, self.calls, logits, of)
         _call_when_reached(forward, logits)
         return forward
 
@@ -162,6 +144,14 @@ class Watch:
                 "which with logits=, an index or key of its output or a function of it."
             )
         return found[0]
+
+
+def _usual(logits: Any, of: Drawn) -> bool:
+    """Whether these are a matrix of logits of this batch that a backward pass may reach."""
+    if type(logits) is not Tensor or not logits.requires_grad:
+        return False
+    shape = logits.shape
+    return len(shape) == 2 and shape[0] == len(of.index)
 
 
 def _call_when_reached(forward: Forward, logits: Tensor) -> None:

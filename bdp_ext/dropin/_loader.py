@@ -16,8 +16,9 @@ from bdp_ext.dropin._level import Level
 class Draws:
     """What a loader tells while it is iterated; this one tells nobody."""
 
-    def open(self, new: Pass) -> None:
+    def open(self) -> Pass:
         """A pass begins."""
+        return Pass()
 
     def tick(self, asked: bool) -> None:
         """A pass is asked for its next batch (`asked`), or has just ended, or the length of one is
@@ -43,8 +44,7 @@ class LookAlike(DataLoader[Any]):
     _inside: dict[str, Any]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        a_pass = Pass()
-        self._draws.open(a_pass)
+        a_pass = self._draws.open()
         before = self._recorder.drawn
         outside = {name: self.__dict__[name] for name in self._inside}
         self.__dict__.update(self._inside)
@@ -80,6 +80,7 @@ class _Batches:
         self._recorder = recorder
         self._drawn = drawn  # None: the loader begins its pass with the first batch
         self._pass = a_pass
+        self._draws = loader._draws
         self._loader = loader  # keeps the handle alive
 
     def __iter__(self) -> Iterator[Any]:
@@ -89,12 +90,12 @@ class _Batches:
         return len(self._recorder)
 
     def __next__(self) -> Any:
-        draws = self._loader._draws
+        draws = self._draws
         draws.tick(asked=True)
         try:
             batch = next(self._iterator)
         except StopIteration:
-            self._pass.over = self._pass.exhausted = True
+            self._pass.end(exhausted=True)
             draws.tick(asked=False)
             raise
         except Exception:
@@ -107,7 +108,7 @@ class _Batches:
         return draws.drew(batch, self._drawn.popleft(), self._pass)
 
     def __del__(self) -> None:
-        self._pass.over = True
+        self._pass.end(exhausted=False)
 
 
 def look_alike(
