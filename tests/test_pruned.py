@@ -34,20 +34,21 @@ def test_histogram_counts_every_voe_in_its_bin():
 def test_order_is_by_epoch_then_by_what_the_criterion_takes_first():
     pruned = Pruned(6)
     all_six = torch.arange(6)
-    pruned.take(4, all_six, all_six, torch.tensor([0.1, 0.3, 0.2, 0.5, 0.4, 0.3]), all_six < 3)
+    pruned.take(4, all_six, torch.tensor([0.1, 0.3, 0.2, 0.5, 0.4, 0.3]), all_six < 3)
     left = torch.arange(3, 6)
-    pruned.take(2, left, left, torch.tensor([0.5, 0.3, 0.3]), torch.tensor([1, 1, 1]).bool())
+    pruned.take(2, left, torch.tensor([0.5, 0.3, 0.3]), torch.tensor([1, 1, 1]).bool())
     assert pruned.live.numel() == 0
     assert pruned.in_order("lowest").tolist() == [4, 5, 3, 0, 2, 1]
     assert pruned.in_order("highest").tolist() == [3, 4, 5, 1, 2, 0]
     assert pruned.in_order("random").tolist() == [3, 4, 5, 0, 1, 2]
 
 
-def test_what_is_chosen_from_and_not_taken_again_comes_back():
+def test_restored_samples_are_live():
     pruned = Pruned(4)
     all_four = torch.arange(4)
-    pruned.take(2, all_four, all_four, torch.tensor([0.1, 0.2, 0.3, 0.4]), all_four < 2)
-    pruned.take(4, all_four, all_four, torch.tensor([0.4, 0.3, 0.2, 0.1]), all_four == 3)
+    pruned.take(2, all_four, torch.tensor([0.1, 0.2, 0.3, 0.4]), all_four < 2)
+    pruned.restore()
+    pruned.take(4, all_four, torch.tensor([0.4, 0.3, 0.2, 0.1]), all_four == 3)
     assert pruned.live.tolist() == [0, 1, 2]
     assert pruned.epoch.tolist() == [0, 0, 0, 4]
     assert pruned.voe.isnan().tolist() == [True, True, True, False]

@@ -47,8 +47,7 @@ class Level:
         self.left = live.numel()
         self.pruned = self.left < self.initial
         alive = torch.ones(self.labels.numel(), dtype=torch.uint8)
-        alive[self.members] = 0
-        alive[live] = 1
+        alive.index_fill_(0, self.members, 0).index_fill_(0, live, 1)
         self.alive[:] = alive.numpy().tobytes()
 
     @property
@@ -60,7 +59,7 @@ class Level:
         """Score a batch: index [B] int64 as the data set numbers them, logits [B, C], target [B]
         int64, all on the CPU."""
         if self.pruner is not None:
-            self.pruner.observe(self.position.take(index), logits, target)
+            self.pruner.observe(self.position.index_select(0, index), logits, target)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pruner is None else self.pruner.state_dict()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bdp_ext.dropin._clock import Clock, Pass
+from bdp_ext.dropin._drawn import Drawn
 from bdp_ext.dropin._hooks import Watch, hang
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._ranks import merge
@@ -163,7 +164,9 @@ class DropInPruner:
             return
         first: dict[str, list[Batch]] = {name: [] for name in self.levels}
         for forward in self._watch.take():
-            drawn = forward.drawn()
+            drawn = forward.of
+            if type(drawn) is not Drawn:
+                drawn = forward.find()
             if drawn is None:
                 self.unmatched += 1
                 continue
@@ -181,7 +184,7 @@ class DropInPruner:
         # Last batch first: where a sample stands twice, the last row wins.
         indices, targets, logits = zip(*reversed(batches), strict=True)
         index, target = as_tensor(indices), torch.cat(targets).reshape(-1).cpu().long()
-        if not torch.equal(level.labels.take(index), target):
+        if not torch.equal(level.labels.index_select(0, index), target):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "

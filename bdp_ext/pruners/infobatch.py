@@ -75,7 +75,7 @@ class InfoBatch(Dynamics):
         loss = self.scores["loss"]
         return loss < loss.nanmean()
 
-    def _asked(self, samples: int) -> int:
+    def _asked(self, samples: int, live: int) -> int:
         return math.floor(self.ratio * int(self._easy().sum())) if self._watching() else 0
 
     def _score(self, samples: Tensor, asked: int, passes: Passes | None) -> Tensor:

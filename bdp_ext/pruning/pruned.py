@@ -42,22 +42,24 @@ class Pruned:
         """[n] int64, the samples still there, ascending."""
         return self.is_live.nonzero().squeeze(1)
 
-    def take(self, epoch: int, samples: Tensor, scored: Tensor, voe: Tensor, mask: Tensor) -> None:
+    def restore(self) -> None:
+        """All samples come back."""
+        self.epoch.zero_()
+        self.voe.fill_(float("nan"))
+
+    def take(self, epoch: int, scored: Tensor, voe: Tensor, mask: Tensor) -> None:
         """Note a pruning.
 
         Args:
             epoch: after which.
-            samples: [m] int64, those it chose from; the ones that were gone and are not taken again
-                come back.
             scored: [n] int64, the live samples that have a VoE.
             voe: [n] float32, theirs.
             mask: [n] bool, which of them go.
         """
         self.histograms.append(histogram(voe))
-        self.epoch[samples] = 0
-        self.voe[samples] = float("nan")
-        self.epoch[scored[mask]] = epoch
-        self.voe[scored[mask]] = voe[mask]
+        gone = scored.masked_select(mask)
+        self.epoch[gone] = epoch
+        self.voe[gone] = voe.masked_select(mask)
 
     def in_order(self, criterion: str) -> Tensor:
         """[p] int64, CPU: the pruned samples, first by epoch, then by what the criterion takes

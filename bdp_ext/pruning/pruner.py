@@ -147,7 +147,7 @@ class Pruner:
         self._labels = labels.to(device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
-        self._present = self._count(torch.arange(labels.numel(), device=device)) > 0
+        self._present = self._count(self._labels) > 0
         self._generator = torch.Generator().manual_seed(seed)
         self.scores = self._blank()
 
@@ -164,7 +164,7 @@ class Pruner:
     @property
     def balance(self) -> float:
         """b of the live samples (Eq. 5)."""
-        return self._balance(self._count(self.live))
+        return self._balance(self._count(self._labels[self.live]))
 
     def observe(
         self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
@@ -234,44 +234,48 @@ class Pruner:
         """Whether the epoch that ends is one to prune after."""
         return self.epoch in self.schedule.prunings
 
-    def _asked(self, samples: int) -> int:
-        """How many of so many samples are to go."""
-        live = self.live.numel()
+    def _asked(self, samples: int, live: int) -> int:
+        """How many of so many samples, of which `live` are left, are to go."""
         return samples - live + self.schedule.asked(self.epoch, live, self._labels.numel())
 
     def _prune(self, passes: Passes | None) -> Pruning:
-        total = self._labels.numel()
-        samples = torch.arange(total, device=self._labels.device) if self.returns else self.live
-        counts = self._count(samples)
+        samples = live = self.live
+        if self.returns:
+            samples = torch.arange(self._labels.numel(), device=live.device)
+        before = samples.numel()
+        label = self._labels.index_select(0, samples)
+        counts = self._count(label)
         balance = self._balance(counts)
-        asked = self._asked(samples.numel())
+        asked = self._asked(before, live.numel())
         expression = self._caps(counts, balance, len(self.schedule.prunings))
         cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(samples.device)
 
         score = self._score(samples, asked, passes)
         known = ~score.isnan()
-        scored, score = samples[known], score[known]
-        label = self._labels[scored]
+        scored, score, label = (each.masked_select(known) for each in (samples, score, label))
         largest = self.criterion == "highest"
         mask, _ = ops.capped_topk(score, label, cap, asked, largest=largest)
-        self.pruned.take(self.epoch, samples, scored, self._recorded(scored, score), mask)
+        if self.returns:
+            self.pruned.restore()
+        self.pruned.take(self.epoch, scored, self._recorded(scored, score), mask)
 
+        taken = self._count(label.masked_select(mask))
         pruning = Pruning(
             epoch=self.epoch,
-            before=samples.numel(),
+            before=before,
             asked=asked,
-            taken=int(mask.sum()),
-            after=self.live.numel(),
-            unscored=samples.numel() - scored.numel(),
+            taken=int(taken.sum()),
+            after=before - int(taken.sum()),
+            unscored=before - scored.numel(),
             balance_before=balance,
-            balance_after=self.balance,
+            balance_after=self._balance(counts - taken),
             capped_classes=_capped(score, label, mask, asked, largest),
         )
         self.prunings.append(pruning)
         return pruning
 
-    def _count(self, samples: Tensor) -> Tensor:
-        return torch.bincount(self._labels[samples], minlength=self._classes).cpu()
+    def _count(self, label: Tensor) -> Tensor:
+        return label.bincount(minlength=self._classes).cpu()
 
     def _balance(self, counts: Tensor) -> float:
         return balance_degree(counts[self._present])
@@ -283,13 +287,13 @@ def _capped(score: Tensor, label: Tensor, mask: Tensor, asked: int, largest: boo
     Only a full class is passed over; when less was taken than asked, every class with samples left
     is full.
     """
+    if asked == 0:
+        return []
     passed_over = ~mask
-    if mask.any() and int(mask.sum()) >= asked:
+    if int(mask.sum()) >= asked:
         ranked = -score if largest else score
         last = ranked[mask].max()
         position = torch.arange(score.numel(), device=score.device)
         last_position = position[mask & (ranked == last)].max()
         passed_over &= (ranked < last) | ((ranked == last) & (position < last_position))
-    elif asked == 0:
-        return []
     return sorted(set(label[passed_over].tolist()))

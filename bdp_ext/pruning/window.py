@@ -28,14 +28,15 @@ class ErrorWindow:
     def record(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch: index [B] int64, logits [B, C], target [B] int64, all on the window's
         device."""
-        unseen = self.scores[self.slot].take(index).isnan()
+        unseen = self.scores[self.slot].index_select(0, index).isnan()
         ops.update_voe_(self.scores, self.voe, self.slot, index.where(unseen, -1), logits, target)
 
     def settle(self) -> None:
         """Renew the VoE of the samples this epoch did not show: their oldest score has left the
         window."""
         missed = self.scores[self.slot].isnan()
-        self.voe[missed] = ops.voe(self.scores[:, missed])
+        if bool(missed.any()):
+            self.voe[missed] = ops.voe(self.scores[:, missed])
 
     def advance(self) -> None:
         """Begin the next epoch: its row replaces the oldest one."""
