@@ -283,3 +283,18 @@ def test_auxiliary_heads_and_label_smoothing_score_the_first_call_against_the_cl
     index = (images[:, 0, 0, 0] * 1024).round().long()
     scores = level.pruner.window.scores[0, level.position[index]]
     assert torch.equal(scores, bdp_ext.ops.el2n(logits, target))
+
+
+def test_samples_are_numbers():
+    class Named(torch.utils.data.Sampler):
+        indices = range(80)
+
+        def __iter__(self):
+            return ((index, "crop") for index in range(80))
+
+        def __len__(self):
+            return 80
+
+    train_queue, _valid_queue = call(train=DataLoader(Images(), BATCH, sampler=Named()))
+    with pytest.raises(TypeError, match=r"the sampler draws \(0, 'crop'\), and samples are known"):
+        next(iter(train_queue))

@@ -106,3 +106,18 @@ def test_logits_are_freed(searched):
 
     criterion(Noted.apply(images + torch.zeros(CLASSES, requires_grad=True)), target)
     assert freed == [True]  # by reference counting, before any garbage collection
+
+
+def test_a_graph_that_is_kept_counts_once(searched):
+    """A second backward pass through it, an epoch later, is no new score."""
+    train, _, criterion = searched
+    images, target = next(iter(train))
+    loss = criterion(images + torch.zeros(CLASSES, requires_grad=True), target)
+    loss.backward(retain_graph=True)
+    loss.backward(retain_graph=True)
+    assert scored(train) == BATCH
+    train.pruner._end_epoch()
+    loss.backward()
+    train.pruner._score_reached()
+    window = train.pruner.levels["train"].pruner.window
+    assert window.scores[window.slot].isnan().all()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdp_ext.dropin._clock import Pass
+from bdp_ext.dropin._drawn import Drawn, unpacked
 from bdp_ext.dropin._level import Level
 
 Path = tuple[Any, ...]
@@ -29,31 +31,36 @@ class Finder:
         self._target: Path | None = None
         self._input: Path | None = None
 
-    def find(self, batch: Any, index: list[Any]) -> tuple[Tensor, Tensor | None]:
-        """The label tensor [B] of a batch and, when wanted, its input tensor [B, ...].
+    def find(self, batch: Any, index: bytes, of: Pass | None = None) -> Drawn:
+        """A batch of these samples (packed), of this pass of the training queue.
 
         Raises:
-            RuntimeError: it has no such tensor.
+            RuntimeError: it has no labels or, when wanted, no input tensor.
         """
-        path = self._target
-        target = _at(batch, self._locate(batch, index) if path is None else path)
-        if target.numel() != len(index):
+        if self._target is None:
+            self._target = self._locate(batch, index)
+        target = reduce(getitem, self._target, batch)
+        if target.numel() * 8 != len(index):
             raise RuntimeError(
-                f"bdp_ext.prune: the {self._level.name} loader drew {len(index)} samples and "
+                f"bdp_ext.prune: the {self._level.name} loader drew {len(index) // 8} samples and "
                 f"yielded {target.numel()} labels (a collate function that drops or repeats "
                 "samples?); let it keep one row per sample."
             )
-        return target, None if self._input is None else _at(batch, self._input)
+        drawn = Drawn(self._level.name, index, target, of)
+        if self._input is not None:
+            drawn.know_by(reduce(getitem, self._input, batch))
+        return drawn
 
-    def _locate(self, batch: Any, index: list[Any]) -> Path:
+    def _locate(self, batch: Any, index: bytes) -> Path:
         found = list(_tensors(batch, ()))
         if self._last:
             found.reverse()
-        labels = self._level.labels[torch.as_tensor(index)]
+        samples = unpacked([index])
+        labels = self._level.labels[samples]
         fitting = [
             (path, tensor)
             for path, tensor in found
-            if tensor.numel() == len(index) and not tensor.is_floating_point()
+            if tensor.numel() == len(samples) and not tensor.is_floating_point()
         ]
         same = [path for path, tensor in fitting if torch.equal(tensor.reshape(-1).cpu(), labels)]
         if not same:
@@ -63,12 +70,11 @@ class Finder:
                 "labels, or a collate function that changes them?); let it yield the classes, or "
                 "pass labels=(train_labels, valid_labels) as the loaders yield them."
             )
-        self._target = same[0]
         if self._want_inputs:
             inputs = [
                 path
                 for path, tensor in found
-                if tensor.dim() >= 2 and len(tensor) == len(index) and path != self._target
+                if tensor.dim() >= 2 and len(tensor) == len(samples) and path != same[0]
             ]
             if not inputs:
                 raise RuntimeError(
@@ -76,7 +82,7 @@ class Finder:
                     "criterion= instead of model=."
                 )
             self._input = inputs[0]
-        return self._target
+        return same[0]
 
 
 def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
@@ -88,8 +94,3 @@ def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
     elif isinstance(value, (list, tuple)):
         for place, part in enumerate(value):
             yield from _tensors(part, (*path, place))
-
-
-def _at(value: Any, path: Path) -> Tensor:
-    tensor: Tensor = reduce(getitem, path, value)
-    return tensor

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import BatchSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from bdp_ext.dropin._drawn import packed
 from bdp_ext.dropin._level import Level
 
 
@@ -70,17 +71,17 @@ class LiveBatches(BatchSampler):
         return max(1, round(draws * self.level.left / self.level.initial))
 
     def _cut(self) -> Iterator[list[Any]]:
-        level, first = self.level, True
+        level, size, first = self.level, self.batch_size, True
         samples, filtered = self._samples(), level.pruned
-        while True:
-            if level.pruned and not filtered:  # since the last batch
-                samples, filtered = self._alive(samples), True
-            batch = [*islice(samples, self.batch_size)]
-            if len(batch) == self.batch_size or (batch and self._use_rest(len(batch), first)):
-                yield batch
-            if len(batch) < self.batch_size:
-                return
+        batch = [*islice(samples, size)]
+        while len(batch) == size:
+            yield batch
             first = False
+            if level.pruned is not filtered:  # since the last batch
+                samples, filtered = self._alive(samples), True
+            batch = [*islice(samples, size)]
+        if batch and self._use_rest(len(batch), first):
+            yield batch
 
     def _use_rest(self, rest: int, first: bool) -> bool:
         if self.level.pruned:  # and a pass is never empty
@@ -144,13 +145,13 @@ class Recorder(BatchSampler):
     """Passes batches of indices on and remembers those of the newest pass, in order.
 
     Attributes:
-        drawn: the batches of indices that the loader took and has not yet yielded; a new one for
-            each pass.
+        drawn: the batches that the loader took and has not yet yielded, packed; a new one for each
+            pass.
     """
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.drawn: deque[list[Any]] = deque()
+        self.drawn: deque[bytes] = deque()
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -158,7 +159,7 @@ class Recorder(BatchSampler):
         return getattr(self.inner, name)  # sampler, batch_size, drop_last, set_epoch, ...
 
     def __iter__(self) -> Iterator[list[Any]]:
-        drawn: deque[list[Any]] = deque()
+        drawn: deque[bytes] = deque()
         self.drawn = drawn
         return _recorded(iter(self.inner), drawn)
 
@@ -166,7 +167,8 @@ class Recorder(BatchSampler):
         return len(self.inner)
 
 
-def _recorded(batches: Iterator[list[Any]], drawn: deque[list[Any]]) -> Iterator[list[Any]]:
+def _recorded(batches: Iterator[list[Any]], drawn: deque[bytes]) -> Iterator[list[Any]]:
+    remember = drawn.append
     for batch in batches:
-        drawn.append(batch)
+        remember(packed(batch))
         yield batch

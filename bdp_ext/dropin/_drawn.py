@@ -2,7 +2,8 @@
 
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from struct import error, pack
 from typing import Any
 
 import torch
@@ -20,27 +21,27 @@ class Drawn:
 
     Attributes:
         level: "train" or "valid".
-        index: which samples, as the data set numbers them, one per row.
+        index: which samples, as the data set numbers them, one per row; packed.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
-        of: the pass it belongs to.
-        epoch: the epoch in which it was last scored; -1: it never was.
+        of: the pass of the training queue it belongs to.
+        scored: the number of the forward pass that it was last scored by; 0: it never was.
+        input: the input tensor, where batches are known by it.
     """
 
-    __slots__ = ("epoch", "index", "input", "level", "of", "print", "target", "version")
+    scored = 0
+    input: weakref.ref[Tensor] | None = None
 
-    def __init__(
-        self, level: str, index: Any, target: Tensor, inputs: Tensor | None, of: Pass | None
-    ) -> None:
+    def __init__(self, level: str, index: bytes, target: Tensor, of: Pass | None) -> None:
         self.level = level
         self.index = index
         self.target = target
         self.of = of
-        self.epoch = -1
-        self.input: weakref.ref[Tensor] | None = None
-        if inputs is not None:
-            self.input = weakref.ref(inputs)
-            self.version = inputs._version
-            self.print = fingerprint(inputs)
+
+    def know_by(self, inputs: Tensor) -> None:
+        """Keep what its input tensor [B, ...], or a copy of it on a device, is known by."""
+        self.input = weakref.ref(inputs)
+        self.version = inputs._version
+        self.print = fingerprint(inputs)
 
 
 class Recent:
@@ -50,14 +51,18 @@ class Recent:
     def __init__(self) -> None:
         self._levels: dict[str, deque[Drawn]] = defaultdict(lambda: deque(maxlen=KEPT))
 
-    def add(self, drawn: Drawn) -> None:
-        self._levels[drawn.level].appendleft(drawn)
+    def of(self, level: str) -> deque[Drawn]:
+        """Those of a level, the newest first; new ones are to be put in front."""
+        return self._levels[level]
 
-    def newest(self, target: Tensor) -> Drawn | None:
-        """The batch whose label tensor this is, among the last one of each level."""
+    def newest(self, target: Any, logits: Any) -> Drawn | None:
+        """The batch whose label tensor this is, among the last one of each level; None too where
+        these are not a matrix of logits of it that a backward pass may reach."""
         for level in self._levels.values():
-            if level[0].target is target:
-                return level[0]
+            if level and level[0].target is target:
+                if not getattr(logits, "requires_grad", False) or logits.dim() != 2:
+                    return None
+                return level[0] if logits.size(0) == target.numel() else None
         return None
 
     def by_target(self, target: Tensor) -> Drawn | None:
@@ -121,6 +126,26 @@ def _newest(found: Iterator[Drawn]) -> Drawn | None:
     if newest is None or any(other.level != newest.level for other in found):
         return None
     return newest
+
+
+def packed(index: Sequence[Any]) -> bytes:
+    """Sample numbers as int64, 8 bytes each: what has to be kept of them until they are scored.
+
+    Raises:
+        TypeError: they are no whole numbers.
+    """
+    try:
+        return pack(f"{len(index)}q", *index)
+    except error:
+        raise TypeError(
+            f"bdp_ext.prune: the sampler draws {index[0]!r}, and samples are known by their number "
+            "in the data set; let the data set look up what else it needs."
+        ) from None
+
+
+def unpacked(indices: Iterable[bytes]) -> Tensor:
+    """Batches of packed sample numbers as one int64 tensor [B]."""
+    return torch.frombuffer(bytearray().join(indices), dtype=torch.int64)
 
 
 def fingerprint(inputs: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ backward pass reached. It changes no tensor."""
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -24,48 +25,14 @@ class Unknown(NamedTuple):
     key: Tensor
     match: Match
 
+    def find(self) -> Drawn | None:
+        """The batch; None when no batch drawn lately fits."""
+        return self.match(self.candidates, self.key.cpu())
 
-class Forward:
-    """One forward pass; called by autograd when a backward pass reaches its logits.
 
-    Args:
-        reached: where it puts itself then.
-        order: the pass's number.
-        logits: [B, C]; kept detached.
-        of: the batch, or how to find it.
-    """
-
-    __slots__ = ("_reached", "_ready", "logits", "of", "order")
-
-    def __init__(
-        self, reached: list["Forward"], order: int, logits: Tensor, of: Drawn | Unknown
-    ) -> None:
-        self._reached: list[Forward] | None = reached
-        self.order = order
-        self.logits = logits.detach()
-        self.of: Drawn | Unknown | None = of
-        self._ready: Any = None
-
-    def __call__(self, gradient: Tensor) -> None:
-        reached, self._reached = self._reached, None
-        if reached is None:
-            return
-        reached.append(self)
-        if self.logits.is_cuda:  # copied on the side, with no wait
-            self.logits = self.logits.to("cpu", non_blocking=True)
-            if isinstance(self.of, Unknown):
-                self.of = self.of._replace(key=self.of.key.to("cpu", non_blocking=True))
-            self._ready = torch.cuda.Event()
-            self._ready.record()
-
-    def drawn(self) -> Drawn | None:
-        """The batch this pass was of; None when no batch drawn lately fits."""
-        if self._ready is not None:
-            self._ready.synchronize()
-        if isinstance(self.of, Unknown):
-            candidates, key, match = self.of
-            self.of = match(candidates, key.cpu())
-        return self.of
+Reached = tuple[int, Drawn | Unknown, Tensor]
+"""A forward pass that a backward pass has reached: its number, its batch, and its logits [B, C],
+detached and on the CPU."""
 
 
 class Watch:
@@ -73,63 +40,138 @@ class Watch:
 
     Attributes:
         recent: the batches drawn lately.
-        calls: how often a hooked module was called, in any mode.
-        reached: forward passes to be scored, in no order.
+        calls: how often a hooked module was called, in any mode; the number of the newest pass.
+        reached: forward passes to be scored, in no order, perhaps more than once.
+        logits, target: of the newest pass that may be scored.
     """
 
-    def __init__(self, select: Select) -> None:
+    def __init__(self) -> None:
         self.recent = Recent()
         self.calls = 0
-        self.reached: list[Forward] = []
-        self._select = select
-        self._last: tuple[Forward, Tensor] | None = None  # with its target
+        self.reached: list[Reached] = []
+        self.logits = torch.empty(1)
+        self.target: Tensor | None = None
+        self._copies: list[torch.cuda.Event] = []  # of what was reached
 
-    def take(self) -> list[Forward]:
+    def take(self) -> list[Reached]:
         """The forward passes to be scored, in their order; they are then the caller's."""
-        reached = sorted(self.reached, key=attrgetter("order"))
+        for copied in self._copies:
+            copied.synchronize()
+        self._copies.clear()
+        reached = sorted(self.reached, key=itemgetter(0))
         self.reached.clear()
         return reached
 
-    def criterion(self, inputs: Sequence[Any]) -> None:
-        """A criterion was called with these arguments."""
-        self.calls += 1
+    def note(self, logits: Tensor, of: Drawn | Unknown) -> None:
+        """Have autograd say when a backward pass reaches these logits.
+
+        It is `logits.register_hook` without the handle to take it off again: 5 us instead of 11,
+        in every pass of a search.
+        """
+        self.logits = logits.detach()
+        reach = partial(self._reach, self.calls, of, self.logits)
+        attach = getattr(logits.grad_fn, "_register_hook_dict", None)  # torch's own, and private
+        if attach is None or logits._backward_hooks is not None or type(logits) is not Tensor:
+            logits.register_hook(reach)
+            return
+        hooks: OrderedDict[int, Any] = OrderedDict()  # as torch's own handles want it, should the
+        hooks[-1] = reach  # user add a hook too; theirs are numbered from 0
+        logits._backward_hooks = hooks
+        attach(logits)
+
+    def _reach(self, order: int, of: Drawn | Unknown, logits: Tensor, gradient: Tensor) -> None:
+        if logits.is_cuda:  # copied on the side, with no wait
+            logits = logits.to("cpu", non_blocking=True)
+            if isinstance(of, Unknown):
+                of = of._replace(key=of.key.to("cpu", non_blocking=True))
+            copied = torch.cuda.Event()
+            copied.record()
+            self._copies.append(copied)
+        self.reached.append((order, of, logits))
+
+
+class Hook:
+    """A forward hook that survives `copy.deepcopy` of its module (and still reports to the same
+    watch), and is left out when the module is pickled."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = weakref.ref(watch)
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        raise NotImplementedError
+
+    def __deepcopy__(self, memo: Any) -> "Hook":
+        return self
+
+    def __reduce__(self) -> Any:
+        return _no_hook, ()
+
+
+def _no_hook() -> Callable[..., None]:
+    return _nothing
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+class CriterionHook(Hook):
+    """Notes the logits and the batch of a criterion's call."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        watch = self.watch()
+        if watch is None:
+            return
+        watch.calls += 1
         if not torch.is_grad_enabled():
             return
-        drawn = None
-        if len(inputs) == 2:  # nearly always: logits [B, C], labels [B]
-            logits, target = inputs
-            drawn = self.recent.newest(target)
-        if drawn is None or not _usual(logits, drawn):
-            found = _logits_and_target(inputs)
+        given = (*args, *kwargs.values()) if kwargs else args
+        of: Drawn | Unknown | None = None
+        if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
+            logits, target = given
+            of = watch.recent.newest(target, logits)
+        if of is None:
+            found = _logits_and_target(given)
             if found is None:
                 return
             logits, target = found
-            drawn = self.recent.by_target(target)
-        of = drawn or Unknown(self.recent.snapshot(), target, same_labels)
-        if self._last is not None and self._last[0].logits.data_ptr() == logits.data_ptr():
-            _refuse_other(self._last[1], target)
-        self._last = self._note(logits, of), target
+            of = watch.recent.by_target(target)
+            of = of or Unknown(watch.recent.snapshot(), target, same_labels)
+        if watch.logits.data_ptr() == logits.data_ptr():
+            _refuse_other(watch.target, target)
+        watch.target = target
+        watch.note(logits, of)
 
-    def model(self, inputs: Sequence[Any], output: Any) -> None:
-        """A model was called with these arguments and returned this."""
-        self.calls += 1
+
+class ModelHook(Hook):
+    """Notes the logits and the batch of a model's call.
+
+    Args:
+        select: which of the model's outputs are the logits; None: the only matrix.
+    """
+
+    def __init__(self, watch: Watch, select: Select) -> None:
+        super().__init__(watch)
+        self._select = select
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        watch = self.watch()
+        if watch is None:
+            return
+        watch.calls += 1
         if not torch.is_grad_enabled():
             return
-        tensor = next((t for t in _tensors(inputs) if t.is_floating_point()), None)
+        given = _tensors([*args, *kwargs.values()])
+        tensor = next((t for t in given if t.is_floating_point()), None)
         if tensor is None:
             return
         logits = self._logits(output)
         if not logits.requires_grad:
             return
-        drawn = self.recent.by_input(tensor)
-        of = drawn or Unknown(self.recent.snapshot(), fingerprint(tensor), same_input)
+        drawn = watch.recent.by_input(tensor)
+        of = drawn or Unknown(watch.recent.snapshot(), fingerprint(tensor), same_input)
         _check_shape(logits)
-        self._note(logits, of)
-
-    def _note(self, logits: Tensor, of: Drawn | Unknown) -> Forward:
-        forward = Forward(self.reached, self.calls, logits, of)
-        _call_when_reached(forward, logits)
-        return forward
+        watch.note(logits, of)
 
     def _logits(self, output: Any) -> Tensor:
         if callable(self._select):
@@ -146,25 +188,11 @@ class Watch:
         return found[0]
 
 
-def _usual(logits: Any, of: Drawn) -> bool:
-    """Whether these are a matrix of logits of this batch that a backward pass may reach."""
-    if type(logits) is not Tensor or not logits.requires_grad:
-        return False
-    shape = logits.shape
-    return len(shape) == 2 and shape[0] == len(of.index)
-
-
-def _call_when_reached(forward: Forward, logits: Tensor) -> None:
-    """`logits.register_hook(forward)`, without the handle to take it off again: 5 us instead of 11,
-    in every pass of a search."""
-    attach = getattr(logits.grad_fn, "_register_hook_dict", None)  # torch's own, and private
-    if attach is None or logits._backward_hooks is not None or type(logits) is not Tensor:
-        logits.register_hook(forward)
-        return
-    hooks: OrderedDict[int, Any] = OrderedDict()  # as torch's own handles want it, should the user
-    hooks[-1] = forward  # add a hook too; theirs are numbered from 0
-    logits._backward_hooks = hooks
-    attach(logits)
+def hang(hook: Hook, module: nn.Module) -> None:
+    """Hook a module, once."""
+    hooks = module._forward_hooks.values()
+    if not any(isinstance(one, Hook) and one.watch() is hook.watch() for one in hooks):
+        module.register_forward_hook(hook, with_kwargs=True)
 
 
 def _logits_and_target(inputs: Sequence[Any]) -> tuple[Tensor, Tensor] | None:
@@ -195,9 +223,9 @@ def _check_shape(logits: Tensor) -> None:
         )
 
 
-def _refuse_other(before: Tensor, target: Tensor) -> None:
+def _refuse_other(before: Tensor | None, target: Tensor) -> None:
     """Refuse a second target for the logits of the last pass."""
-    if before is target:
+    if before is None or before is target:
         return
     if before.shape == target.shape and torch.equal(before.to(target.device), target):
         return
@@ -206,46 +234,6 @@ def _refuse_other(before: Tensor, target: Tensor) -> None:
         "targets (mixup or cutmix), whose error belongs to no single sample; train without "
         "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
     )
-
-
-class Hook:
-    """A forward hook that survives `copy.deepcopy` of its module (and still reports to the same
-    watch), and is left out when the module is pickled."""
-
-    def __init__(self, watch: Watch, kind: str) -> None:
-        self._watch = weakref.ref(watch)
-        self._kind = kind
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        watch = self._watch()
-        if watch is None:
-            return
-        given = (*args, *kwargs.values()) if kwargs else args
-        if self._kind == "model":
-            watch.model(given, output)
-        else:
-            watch.criterion(given)
-
-    def __deepcopy__(self, memo: Any) -> "Hook":
-        return self
-
-    def __reduce__(self) -> Any:
-        return _no_hook, ()
-
-
-def _no_hook() -> Callable[..., None]:
-    return _nothing
-
-
-def _nothing(*_: Any) -> None:
-    return None
-
-
-def hang(watch: Watch, module: nn.Module, kind: str) -> None:
-    """Hook a module, once."""
-    hooks = module._forward_hooks.values()
-    if not any(isinstance(hook, Hook) and hook._watch() is watch for hook in hooks):
-        module.register_forward_hook(Hook(watch, kind), with_kwargs=True)
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

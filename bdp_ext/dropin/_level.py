@@ -53,7 +53,9 @@ class Level:
     @property
     def live_indices(self) -> Tensor:
         """[n] int64, the live samples as the data set numbers them, ascending."""
-        return self.members if self.pruner is None else self.members[self.pruner.live]
+        if self.pruner is None:
+            return self.members
+        return self.members.index_select(0, self.pruner.live)
 
     def observe(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch: index [B] int64 as the data set numbers them, logits [B, C], target [B]

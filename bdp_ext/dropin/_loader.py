@@ -3,7 +3,7 @@ live samples only, each remembered when it is drawn."""
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader
@@ -14,18 +14,23 @@ from bdp_ext.dropin._level import Level
 
 
 class Draws:
-    """What a loader tells while it is iterated; this one tells nobody."""
+    """What a loader tells while it is iterated; this one tells nobody.
+
+    Attributes:
+        asked: to be called when a pass is asked for its next batch; None: nobody wants to know.
+    """
+
+    asked: Callable[[], None] | None = None
 
     def open(self) -> Pass:
         """A pass begins."""
         return Pass()
 
-    def tick(self, asked: bool) -> None:
-        """A pass is asked for its next batch (`asked`), or has just ended, or the length of one is
-        wanted."""
+    def ended(self) -> None:
+        """A pass has just ended, or its length is wanted."""
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        """A batch of the samples `index` was drawn; what the loop gets."""
+    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+        """A batch of the samples `index` (packed) was drawn; what the loop gets."""
         return batch
 
 
@@ -56,7 +61,7 @@ class LookAlike(DataLoader[Any]):
         return _Batches(iterator, self._recorder, None if drawn is before else drawn, a_pass, self)
 
     def __len__(self) -> int:
-        self._draws.tick(asked=False)
+        self._draws.ended()
         return len(self._recorder)
 
     def tell(self, draws: Draws, pruner: Any) -> None:
@@ -72,7 +77,7 @@ class _Batches:
         self,
         iterator: Iterator[Any],
         recorder: Recorder,
-        drawn: deque[list[Any]] | None,
+        drawn: deque[bytes] | None,
         a_pass: Pass,
         loader: LookAlike,
     ) -> None:
@@ -91,12 +96,13 @@ class _Batches:
 
     def __next__(self) -> Any:
         draws = self._draws
-        draws.tick(asked=True)
+        if draws.asked is not None:
+            draws.asked()
         try:
             batch = next(self._iterator)
         except StopIteration:
             self._pass.end(exhausted=True)
-            draws.tick(asked=False)
+            draws.ended()
             raise
         except Exception:
             if self._drawn:
@@ -104,7 +110,6 @@ class _Batches:
             raise
         if self._drawn is None:
             self._drawn = self._recorder.drawn
-        self._pass.drawn += 1
         return draws.drew(batch, self._drawn.popleft(), self._pass)
 
     def __del__(self) -> None:

@@ -1,24 +1,22 @@
 """The handle: both levels, their clock, and what the hooks and loaders report."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from itertools import chain
-from struct import pack
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bdp_ext.dropin._clock import Clock, Pass
-from bdp_ext.dropin._drawn import Drawn
-from bdp_ext.dropin._hooks import Watch, hang
+from bdp_ext.dropin._drawn import unpacked
+from bdp_ext.dropin._hooks import Hook, Unknown, Watch, hang
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
 """Logits that may wait to be scored."""
 
-Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
+Batch = tuple[bytes, Tensor, Tensor]  # index, target, logits
 
 log = logging.getLogger("bdp_ext")
 
@@ -39,6 +37,7 @@ class DropInPruner:
         levels: dict[str, Level],
         clock: Clock,
         watch: Watch,
+        hook: Hook,
         kind: str,
         stage_ends: tuple[int, ...],
     ) -> None:
@@ -48,9 +47,11 @@ class DropInPruner:
         self.unmatched = 0
         self._clock = clock
         self._watch = watch
+        self._hook = hook
         self._kind = kind
         self._stage_ends = stage_ends
         self._scored = 0
+        self._began = 0  # the newest pass when the epoch began
         self._group = 1  # batches that may wait to be scored
 
     @property
@@ -76,7 +77,7 @@ class DropInPruner:
         """Score the forward passes of these too: a criterion (or model, when `bdp_ext.prune` got
         `model=`) that the loop builds anew."""
         for module in modules:
-            hang(self._watch, module, self._kind)
+            hang(self._hook, module)
 
     def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch oneself; a sample's first score in an epoch counts.
@@ -143,15 +144,19 @@ class DropInPruner:
         self.tick(asked=True)
         return self._clock.open()
 
+    def asked(self) -> None:
+        """The training queue is asked for the next batch."""
+        waiting = len(self._watch.reached)
+        if waiting >= self._clock.patience or waiting >= self._group:
+            self.tick(asked=True)
+        # else in the middle of a pass; scoring many batches at once costs less
+
     def tick(self, asked: bool) -> None:
         """Score what is waiting, and close the epoch if it is over.
 
         Args:
             asked: the training queue is asked for the next batch.
         """
-        waiting = len(self._watch.reached)
-        if asked and waiting < self._clock.patience and waiting < self._group:
-            return  # in the middle of a pass; scoring many batches at once costs less
         self._score_reached()
         if not self._scored:
             self._check_idle()
@@ -163,19 +168,20 @@ class DropInPruner:
         if not self._watch.reached:
             return
         first: dict[str, list[Batch]] = {name: [] for name in self.levels}
-        for forward in self._watch.take():
-            drawn = forward.of
-            if type(drawn) is not Drawn:
-                drawn = forward.find()
+        began = self._began
+        for order, of, logits in self._watch.take():
+            drawn = of.find() if isinstance(of, Unknown) else of
             if drawn is None:
                 self.unmatched += 1
                 continue
-            if drawn.epoch < 0 and drawn.of is not None:
+            scored = drawn.scored
+            if scored > began or scored >= order:
+                continue  # a later pass of the batch in this epoch, or a pass that is known
+            if drawn.of is not None and not scored:
                 self._clock.train(drawn.of)
-            if drawn.epoch != self.epoch:  # else a later pass of the same batch
-                drawn.epoch = self.epoch
-                first[drawn.level].append((drawn.index, drawn.target, forward.logits))
-        self._group = max(1, MOST_WAITING // forward.logits.numel())
+            drawn.scored = order
+            first[drawn.level].append((drawn.index, drawn.target, logits))
+        self._group = max(1, MOST_WAITING // logits.numel())
         for name, batches in first.items():
             if batches:
                 self._score(self.levels[name], batches)
@@ -183,7 +189,7 @@ class DropInPruner:
     def _score(self, level: Level, batches: list[Batch]) -> None:
         # Last batch first: where a sample stands twice, the last row wins.
         indices, targets, logits = zip(*reversed(batches), strict=True)
-        index, target = as_tensor(indices), torch.cat(targets).reshape(-1).cpu().long()
+        index, target = unpacked(indices), torch.cat(targets).reshape(-1).cpu().long()
         if not torch.equal(level.labels.index_select(0, index), target):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
@@ -196,6 +202,7 @@ class DropInPruner:
 
     def _end_epoch(self) -> None:
         self.epoch += 1
+        self._began = self._watch.calls
         for name, level in self.levels.items():
             if level.pruner is None:
                 continue
@@ -239,9 +246,3 @@ class DropInPruner:
             f"loaders drew (are they changed or cut up on the way?); score the batches yourself "
             "with bdp_ext.observe(level, index, logits, target)."
         )
-
-
-def as_tensor(indices: Sequence[Sequence[Any]]) -> Tensor:
-    """Sample numbers, batch by batch, as one int64 tensor: a third of `torch.tensor`'s time."""
-    numbers = [*chain.from_iterable(indices)]
-    return torch.frombuffer(bytearray(pack(f"{len(numbers)}q", *numbers)), dtype=torch.int64)

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 from bdp_ext.dropin._batch import Finder
 from bdp_ext.dropin._build import Options
 from bdp_ext.dropin._clock import Clock, Pass
-from bdp_ext.dropin._drawn import Drawn
-from bdp_ext.dropin._hooks import Watch
+from bdp_ext.dropin._drawn import packed
+from bdp_ext.dropin._hooks import CriterionHook, ModelHook, Select, Watch
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws, LookAlike, look_alike
 from bdp_ext.dropin._pairs import PairCollate, Pairs, SharedLevel
@@ -20,30 +20,30 @@ class _Valid(Draws):
 
     def __init__(self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool) -> None:
         self._pruner = pruner
-        self._remember = watch.recent.add
-        self._level = level.name
-        self._finder = Finder(level, inputs=inputs)
+        self._remember = watch.recent.of(level.name).appendleft
+        self._find = Finder(level, inputs=inputs).find
 
-    def tick(self, asked: bool) -> None:
-        if not asked:  # its own draws are no time
-            self._pruner.tick(asked=False)
+    def ended(self) -> None:
+        self._pruner.tick(asked=False)
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        self._remember(Drawn(self._level, index, *self._finder.find(batch, index), None))
+    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+        self._remember(self._find(batch, index))
         return batch
 
 
 class _Train(_Valid):
     """The training queue: its batches are remembered, and it keeps the time."""
 
+    def __init__(self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool) -> None:
+        super().__init__(pruner, watch, level, inputs)
+        self.asked = pruner.asked
+
     def open(self) -> Pass:
         return self._pruner.open()
 
-    def tick(self, asked: bool) -> None:
-        self._pruner.tick(asked)
-
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        self._remember(Drawn(self._level, index, *self._finder.find(batch, index), of))
+    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+        of.drawn += 1
+        self._remember(self._find(batch, index, of))
         return batch
 
 
@@ -54,12 +54,13 @@ class _Both(_Train):
         self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool, second: SharedLevel
     ) -> None:
         super().__init__(pruner, watch, level, inputs)
-        self._second = Finder(second, last=True, inputs=inputs)
+        self._remember_second = watch.recent.of(second.name).appendleft
+        self._find_second = Finder(second, last=True, inputs=inputs).find
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
+    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
         pair, second = batch
         super().drew(pair, index, of)
-        self._remember(Drawn("valid", second, *self._second.find(pair, second), None))
+        self._remember_second(self._find_second(pair, packed(second)))
         return pair
 
 
@@ -68,12 +69,13 @@ def wire(
     train_queue: DataLoader[Any],
     valid_queue: DataLoader[Any] | None,
     kind: str,
-    watch: Watch,
+    select: Select,
 ) -> tuple[LookAlike, LookAlike | None, DropInPruner]:
     """The look-alikes of the user's loaders, and their handle.
 
     Args:
         kind: what is hooked: "criterion", "model" or (nothing) "observe".
+        select: which of a model's outputs are the logits.
     """
     levels = options.levels(train_queue, valid_queue)
     second = levels.get("valid")
@@ -83,7 +85,9 @@ def wire(
         inside["collate_fn"] = PairCollate(train_queue.collate_fn)
     train = look_alike(train_queue, levels["train"], inside)
     clock = Clock(options.unit, train._recorder.__len__)
-    pruner = DropInPruner(levels, clock, watch, kind, options.stage_ends(len(train_queue)))
+    watch = Watch()
+    hook = ModelHook(watch, select) if kind == "model" else CriterionHook(watch)
+    pruner = DropInPruner(levels, clock, watch, hook, kind, options.stage_ends(len(train_queue)))
 
     inputs = kind == "model"
     draws: Draws

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bdp_ext.dropin._build import Options, check_queues
-from bdp_ext.dropin._hooks import Select, Watch
+from bdp_ext.dropin._hooks import Select
 from bdp_ext.dropin._loader import LookAlike
 from bdp_ext.dropin._pruner import DropInPruner
 from bdp_ext.dropin._wire import wire
@@ -120,7 +120,7 @@ def prune(
         valid=valid,
     )
     check_queues(train_queue, valid_queue, level)
-    train, validation, pruner = wire(options, train_queue, valid_queue, kind, Watch(logits))
+    train, validation, pruner = wire(options, train_queue, valid_queue, kind, logits)
     pruner.watch(*modules)
     global _newest
     _newest = weakref.ref(pruner)

@@ -61,7 +61,7 @@ class LevelPruner(Pruner):
         self.window.load_state_dict(state["window"])
 
     def _score(self, samples: Tensor, asked: int, passes: Passes | None) -> Tensor:
-        score: Tensor = self.window.voe[samples]
+        score = self.window.voe.index_select(0, samples)
         if self.criterion == "random":
             known = ~score.isnan()
             draws = torch.rand(int(known.sum()), generator=self._generator)
@@ -69,4 +69,4 @@ class LevelPruner(Pruner):
         return score
 
     def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
-        return self.window.voe[samples]
+        return self.window.voe.index_select(0, samples)
