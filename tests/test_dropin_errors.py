@@ -295,6 +295,10 @@ def test_samples_are_numbers():
         def __len__(self):
             return 80
 
-    train_queue, _valid_queue = call(train=DataLoader(Images(), BATCH, sampler=Named()))
-    with pytest.raises(TypeError, match=r"the sampler draws \(0, 'crop'\), and samples are known"):
+    class Cropped(Images):
+        def __getitem__(self, index):
+            return super().__getitem__(index[0])
+
+    train_queue, _valid_queue = call(train=DataLoader(Cropped(), BATCH, sampler=Named()))
+    with pytest.raises(TypeError, match=r"a sampler draws \(0, 'crop'\), and samples are known"):
         next(iter(train_queue))

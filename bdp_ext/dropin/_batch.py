@@ -1,6 +1,6 @@
 """Finds the labels, and the inputs, in what a loader yields."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._drawn import Drawn, unpacked
+from bdp_ext.dropin._drawn import Drawn, as_tensor
 from bdp_ext.dropin._level import Level
 
 Path = tuple[Any, ...]
@@ -31,8 +31,8 @@ class Finder:
         self._target: Path | None = None
         self._input: Path | None = None
 
-    def find(self, batch: Any, index: bytes, of: Pass | None = None) -> Drawn:
-        """A batch of these samples (packed), of this pass of the training queue.
+    def find(self, batch: Any, index: Sequence[Any], of: Pass | None = None) -> Drawn:
+        """A batch of these samples, of this pass of the training queue.
 
         Raises:
             RuntimeError: it has no labels or, when wanted, no input tensor.
@@ -40,9 +40,9 @@ class Finder:
         if self._target is None:
             self._target = self._locate(batch, index)
         target = reduce(getitem, self._target, batch)
-        if target.numel() * 8 != len(index):
+        if target.numel() != len(index):
             raise RuntimeError(
-                f"bdp_ext.prune: the {self._level.name} loader drew {len(index) // 8} samples and "
+                f"bdp_ext.prune: the {self._level.name} loader drew {len(index)} samples and "
                 f"yielded {target.numel()} labels (a collate function that drops or repeats "
                 "samples?); let it keep one row per sample."
             )
@@ -51,16 +51,15 @@ class Finder:
             drawn.know_by(reduce(getitem, self._input, batch))
         return drawn
 
-    def _locate(self, batch: Any, index: bytes) -> Path:
+    def _locate(self, batch: Any, index: Sequence[Any]) -> Path:
         found = list(_tensors(batch, ()))
         if self._last:
             found.reverse()
-        samples = unpacked([index])
-        labels = self._level.labels[samples]
+        labels = self._level.labels[as_tensor(index)]
         fitting = [
             (path, tensor)
             for path, tensor in found
-            if tensor.numel() == len(samples) and not tensor.is_floating_point()
+            if tensor.numel() == len(index) and not tensor.is_floating_point()
         ]
         same = [path for path, tensor in fitting if torch.equal(tensor.reshape(-1).cpu(), labels)]
         if not same:
@@ -74,7 +73,7 @@ class Finder:
             inputs = [
                 path
                 for path, tensor in found
-                if tensor.dim() >= 2 and len(tensor) == len(samples) and path != same[0]
+                if tensor.dim() >= 2 and len(tensor) == len(index) and path != same[0]
             ]
             if not inputs:
                 raise RuntimeError(

@@ -8,7 +8,6 @@ from typing import Any
 from torch.utils.data import BatchSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from bdp_ext.dropin._drawn import packed
 from bdp_ext.dropin._level import Level
 
 
@@ -145,13 +144,13 @@ class Recorder(BatchSampler):
     """Passes batches of indices on and remembers those of the newest pass, in order.
 
     Attributes:
-        drawn: the batches that the loader took and has not yet yielded, packed; a new one for each
-            pass.
+        drawn: the batches of indices that the loader took and has not yet yielded; a new one for
+            each pass.
     """
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.drawn: deque[bytes] = deque()
+        self.drawn: deque[list[Any]] = deque()
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -159,7 +158,7 @@ class Recorder(BatchSampler):
         return getattr(self.inner, name)  # sampler, batch_size, drop_last, set_epoch, ...
 
     def __iter__(self) -> Iterator[list[Any]]:
-        drawn: deque[bytes] = deque()
+        drawn: deque[list[Any]] = deque()
         self.drawn = drawn
         return _recorded(iter(self.inner), drawn)
 
@@ -167,8 +166,8 @@ class Recorder(BatchSampler):
         return len(self.inner)
 
 
-def _recorded(batches: Iterator[list[Any]], drawn: deque[bytes]) -> Iterator[list[Any]]:
+def _recorded(batches: Iterator[list[Any]], drawn: deque[list[Any]]) -> Iterator[list[Any]]:
     remember = drawn.append
     for batch in batches:
-        remember(packed(batch))
+        remember(batch)
         yield batch

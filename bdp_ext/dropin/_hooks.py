@@ -2,10 +2,10 @@
 backward pass reached. It changes no tensor."""
 
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -13,51 +13,58 @@ from torch import Tensor, nn
 
 from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_labels
 
+QUICK = hasattr(torch.zeros(1, requires_grad=True).sum().grad_fn, "_register_hook_dict")
+"""What `Tensor.register_hook` itself uses is torch's own, and private."""
+
 Select = int | str | Callable[[Any], Tensor] | None
 Match = Callable[[tuple[Drawn, ...], Tensor], Drawn | None]
 
 
 class Unknown(NamedTuple):
     """How to find the batch of a forward pass later: which of `candidates` does `match` say that
-    `key` is of?"""
+    `key` is of? On a GPU the key is copied on the side, and is there after `copied`."""
 
     candidates: tuple[Drawn, ...]
     key: Tensor
     match: Match
+    copied: torch.cuda.Event | None
 
     def find(self) -> Drawn | None:
         """The batch; None when no batch drawn lately fits."""
-        return self.match(self.candidates, self.key.cpu())
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.match(self.candidates, self.key)
 
 
-Reached = tuple[int, Drawn | Unknown, Tensor]
-"""A forward pass that a backward pass has reached: its number, its batch, and its logits [B, C],
-detached and on the CPU."""
+Noted = tuple[int, Drawn | Unknown, Tensor]
+"""A forward pass: its number, its batch, and its logits [B, C], detached."""
 
 
 class Watch:
     """The forward passes that hooks have seen and a backward pass has reached.
+
+    Every call of torch's counts here, at half a microsecond a piece in the middle of a search.
 
     Attributes:
         recent: the batches drawn lately.
         calls: how often a hooked module was called, in any mode; the number of the newest pass.
         reached: forward passes to be scored, in no order, perhaps more than once.
         logits, target: of the newest pass that may be scored.
+        strange: whether that target is not a label tensor as a loader yielded it.
     """
 
     def __init__(self) -> None:
         self.recent = Recent()
         self.calls = 0
-        self.reached: list[Reached] = []
+        self.reached: list[Noted] = []
         self.logits = torch.empty(1)
         self.target: Tensor | None = None
-        self._copies: list[torch.cuda.Event] = []  # of what was reached
+        self.strange = False
+        self._carrier = torch.empty(0)
+        self._one_at_a_time = Lock()
 
-    def take(self) -> list[Reached]:
+    def take(self) -> list[Noted]:
         """The forward passes to be scored, in their order; they are then the caller's."""
-        for copied in self._copies:
-            copied.synchronize()
-        self._copies.clear()
         reached = sorted(self.reached, key=itemgetter(0))
         self.reached.clear()
         return reached
@@ -65,29 +72,31 @@ class Watch:
     def note(self, logits: Tensor, of: Drawn | Unknown) -> None:
         """Have autograd say when a backward pass reaches these logits.
 
-        It is `logits.register_hook` without the handle to take it off again: 5 us instead of 11,
-        in every pass of a search.
+        It is `logits.register_hook` without the handle to take it off again, which costs 15 us for
+        two passes. A node takes hooks in the form of a tensor that carries them: ours, so that the
+        user's stay as they are.
         """
-        self.logits = logits.detach()
-        reach = partial(self._reach, self.calls, of, self.logits)
-        attach = getattr(logits.grad_fn, "_register_hook_dict", None)  # torch's own, and private
-        if attach is None or logits._backward_hooks is not None or type(logits) is not Tensor:
+        self.logits = detached = logits.detach()
+        reach = partial(self._reach, (self.calls, of, detached))
+        node = logits.grad_fn
+        if not QUICK or node is None or type(logits) is not Tensor or logits.output_nr:
             logits.register_hook(reach)
             return
-        hooks: OrderedDict[int, Any] = OrderedDict()  # as torch's own handles want it, should the
-        hooks[-1] = reach  # user add a hook too; theirs are numbered from 0
-        logits._backward_hooks = hooks
-        attach(logits)
+        with self._one_at_a_time:
+            self._carrier._backward_hooks = {0: reach}
+            node._register_hook_dict(self._carrier)
 
-    def _reach(self, order: int, of: Drawn | Unknown, logits: Tensor, gradient: Tensor) -> None:
-        if logits.is_cuda:  # copied on the side, with no wait
-            logits = logits.to("cpu", non_blocking=True)
-            if isinstance(of, Unknown):
-                of = of._replace(key=of.key.to("cpu", non_blocking=True))
+    def unknown(self, key: Tensor, match: Match) -> Unknown:
+        """A batch that is to be found later."""
+        copied = None
+        if key.is_cuda:
+            key = key.to("cpu", non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-            self._copies.append(copied)
-        self.reached.append((order, of, logits))
+        return Unknown(self.recent.snapshot(), key, match, copied)
+
+    def _reach(self, noted: Noted, gradient: Tensor) -> None:
+        self.reached.append(noted)
 
 
 class Hook:
@@ -123,24 +132,34 @@ class CriterionHook(Hook):
         if watch is None:
             return
         watch.calls += 1
-        if not torch.is_grad_enabled():
-            return
         given = (*args, *kwargs.values()) if kwargs else args
         of: Drawn | Unknown | None = None
         if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
             logits, target = given
-            of = watch.recent.newest(target, logits)
+            of = watch.recent.newest(target)
+            if of is not None and not _usual(logits, len(of.index)):
+                of = None
+        strange = of is None
         if of is None:
-            found = _logits_and_target(given)
+            found = _logits_and_target(given) if torch.is_grad_enabled() else None
             if found is None:
                 return
             logits, target = found
-            of = watch.recent.by_target(target)
-            of = of or Unknown(watch.recent.snapshot(), target, same_labels)
-        if watch.logits.data_ptr() == logits.data_ptr():
-            _refuse_other(watch.target, target)
+            of = watch.recent.by_target(target) or watch.unknown(target, same_labels)
+        if strange or watch.strange:
+            if watch.logits.data_ptr() == logits.data_ptr():
+                _refuse_other(watch.target, target)
+            watch.strange = strange
         watch.target = target
         watch.note(logits, of)
+
+
+def _usual(logits: Any, rows: int) -> bool:
+    """Whether it is a matrix of so many logits' rows that a backward pass may reach."""
+    if type(logits) is not Tensor or logits.grad_fn is None:
+        return False
+    shape = logits.shape
+    return len(shape) == 2 and shape[0] == rows
 
 
 class ModelHook(Hook):
@@ -168,10 +187,9 @@ class ModelHook(Hook):
         logits = self._logits(output)
         if not logits.requires_grad:
             return
-        drawn = watch.recent.by_input(tensor)
-        of = drawn or Unknown(watch.recent.snapshot(), fingerprint(tensor), same_input)
         _check_shape(logits)
-        watch.note(logits, of)
+        drawn = watch.recent.by_input(tensor)
+        watch.note(logits, drawn or watch.unknown(fingerprint(tensor), same_input))
 
     def _logits(self, output: Any) -> Tensor:
         if callable(self._select):

@@ -29,8 +29,8 @@ class Draws:
     def ended(self) -> None:
         """A pass has just ended, or its length is wanted."""
 
-    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
-        """A batch of the samples `index` (packed) was drawn; what the loop gets."""
+    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
+        """A batch of the samples `index` was drawn; what the loop gets."""
         return batch
 
 
@@ -77,7 +77,7 @@ class _Batches:
         self,
         iterator: Iterator[Any],
         recorder: Recorder,
-        drawn: deque[bytes] | None,
+        drawn: deque[list[Any]] | None,
         a_pass: Pass,
         loader: LookAlike,
     ) -> None:

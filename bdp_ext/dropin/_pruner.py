@@ -1,14 +1,14 @@
 """The handle: both levels, their clock, and what the hooks and loaders report."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bdp_ext.dropin._clock import Clock, Pass
-from bdp_ext.dropin._drawn import unpacked
+from bdp_ext.dropin._drawn import as_tensor
 from bdp_ext.dropin._hooks import Hook, Unknown, Watch, hang
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._ranks import merge
@@ -16,7 +16,7 @@ from bdp_ext.dropin._ranks import merge
 MOST_WAITING = 1 << 18
 """Logits that may wait to be scored."""
 
-Batch = tuple[bytes, Tensor, Tensor]  # index, target, logits
+Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
 
 log = logging.getLogger("bdp_ext")
 
@@ -189,14 +189,18 @@ class DropInPruner:
     def _score(self, level: Level, batches: list[Batch]) -> None:
         # Last batch first: where a sample stands twice, the last row wins.
         indices, targets, logits = zip(*reversed(batches), strict=True)
-        index, target = unpacked(indices), torch.cat(targets).reshape(-1).cpu().long()
+        index, target = as_tensor(*indices), torch.cat(targets).reshape(-1).cpu().long()
         if not torch.equal(level.labels.index_select(0, index), target):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "
                 "labels=(train_labels, valid_labels) as the loaders yield them."
             )
-        matrix = torch.cat(logits).flatten(1).cpu()
+        try:
+            joined = torch.cat(logits)
+        except RuntimeError:  # of several devices
+            joined = torch.cat([each.cpu() for each in logits])
+        matrix = joined.flatten(1).cpu()  # from a GPU at once: the loop waits for it only here
         level.observe(index, matrix.float() if matrix.dtype == torch.float64 else matrix, target)
         self._scored += len(batches)
 

@@ -7,7 +7,6 @@ from torch.utils.data import DataLoader
 from bdp_ext.dropin._batch import Finder
 from bdp_ext.dropin._build import Options
 from bdp_ext.dropin._clock import Clock, Pass
-from bdp_ext.dropin._drawn import packed
 from bdp_ext.dropin._hooks import CriterionHook, ModelHook, Select, Watch
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws, LookAlike, look_alike
@@ -26,7 +25,7 @@ class _Valid(Draws):
     def ended(self) -> None:
         self._pruner.tick(asked=False)
 
-    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
         self._remember(self._find(batch, index))
         return batch
 
@@ -41,7 +40,7 @@ class _Train(_Valid):
     def open(self) -> Pass:
         return self._pruner.open()
 
-    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
         of.drawn += 1
         self._remember(self._find(batch, index, of))
         return batch
@@ -57,10 +56,10 @@ class _Both(_Train):
         self._remember_second = watch.recent.of(second.name).appendleft
         self._find_second = Finder(second, last=True, inputs=inputs).find
 
-    def drew(self, batch: Any, index: bytes, of: Pass) -> Any:
+    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
         pair, second = batch
         super().drew(pair, index, of)
-        self._remember_second(self._find_second(pair, packed(second)))
+        self._remember_second(self._find_second(pair, second))
         return pair
 
 
