@@ -8,7 +8,14 @@ from torch import Tensor
 from bdp_ext.pruning import LevelPruner
 
 
-class Level:
+class Single:
+    """Stays the same object when a loader that holds it is deep-copied."""
+
+    def __deepcopy__(self, memo: Any) -> "Single":
+        return self
+
+
+class Level(Single):
     """A level as its data set numbers it; the pruner inside numbers its own samples 0 .. n - 1.
 
     All of it lives in the main process and on the CPU.

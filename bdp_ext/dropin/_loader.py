@@ -10,10 +10,10 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from bdp_ext.dropin._batches import LiveBatches, Recorder
 from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._level import Level
+from bdp_ext.dropin._level import Level, Single
 
 
-class Draws:
+class Draws(Single):
     """What a loader tells while it is iterated; this one tells nobody.
 
     Attributes:

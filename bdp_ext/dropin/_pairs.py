@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from bdp_ext.dropin._labels import find_labels, inner_datasets
-from bdp_ext.dropin._level import Level
+from bdp_ext.dropin._level import Level, Single
 
 
 def second_half(dataset: Any, given: tuple[Any, Sequence[int]] | None) -> tuple[Any, Tensor]:
@@ -70,7 +70,7 @@ class SharedLevel(Level):
         self.reader.renew(self.live_indices)
 
 
-class Reader:
+class Reader(Single):
     """What a worker process knows of the second half's live samples, in shared memory.
 
     Args:

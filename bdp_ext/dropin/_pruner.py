@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._drawn import as_tensor
 from bdp_ext.dropin._hooks import Hook, Unknown, Watch, hang
-from bdp_ext.dropin._level import Level
+from bdp_ext.dropin._level import Level, Single
 from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
@@ -21,7 +21,7 @@ Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
 log = logging.getLogger("bdp_ext")
 
 
-class DropInPruner:
+class DropInPruner(Single):
     """The pruner behind the loaders that `bdp_ext.prune` returns: `train_queue.pruner`.
 
     Attributes:
