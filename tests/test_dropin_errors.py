@@ -148,6 +148,29 @@ def test_a_model_never_called():
         loop(train_queue, valid_queue, F.cross_entropy)
 
 
+def test_statistics_before_the_search():
+    train_queue, valid_queue = call(criterion=(criterion := nn.CrossEntropyLoss()))
+    with pytest.raises(RuntimeError, match=r"for statistics of the data iterate .*unpruned"):
+        sum(images.mean() for images, _ in train_queue)
+    train_queue, valid_queue = call(criterion=criterion)
+    sum(images.mean() for images, _ in train_queue.unpruned)
+    loop(train_queue, valid_queue, criterion)
+    assert train_queue.pruner.epoch == 1
+
+
+@pytest.mark.parametrize("hooked", ["criterion", "model"])
+def test_a_loop_over_the_loaders_as_they_were_given(hooked, caplog):
+    criterion, model, given = nn.CrossEntropyLoss(), Network(), queues()
+    options = {"criterion": criterion} if hooked == "criterion" else {"model": model}
+    train_queue, valid_queue = bdp_ext.prune(*given, epochs=10, **options)
+    loop(*given, criterion, epochs=9, model=model)
+    assert not caplog.records
+    loop(*given, criterion, epochs=9, model=model)
+    assert ["let the loop use those" in record.message for record in caplog.records] == [True]
+    loop(train_queue, valid_queue, criterion, model=model)
+    assert (train_queue.pruner.epoch, train_queue.pruner.unmatched) == (1, 0)
+
+
 def test_labels_that_are_no_batch_of_the_loaders():
     criterion = nn.CrossEntropyLoss()
     train_queue, valid_queue = call(criterion=criterion)

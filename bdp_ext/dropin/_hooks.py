@@ -1,6 +1,7 @@
 """What is hung on the user's criterion or model: it notes forward passes, and which of them a
 backward pass reached. It changes no tensor."""
 
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,11 @@ QUICK = hasattr(torch.zeros(1, requires_grad=True).sum().grad_fn, "_register_hoo
 
 Select = int | str | Callable[[Any], Tensor] | None
 Match = Callable[[tuple[Drawn, ...], Tensor], Drawn | None]
+
+STRANGERS = 100
+"""Forward passes before the first batch is drawn, after which the user is told."""
+
+log = logging.getLogger("bdp_ext")
 
 
 class Unknown(NamedTuple):
@@ -60,6 +66,7 @@ class Watch:
         self.logits = torch.empty(1)
         self.target: Tensor | None = None
         self.strange = False
+        self._strangers = 0
         self._carrier = torch.empty(0)
         self._one_at_a_time = Lock()
 
@@ -86,14 +93,25 @@ class Watch:
             self._carrier._backward_hooks = {0: reach}
             node._register_hook_dict(self._carrier)
 
-    def unknown(self, key: Tensor, match: Match) -> Unknown:
-        """A batch that is to be found later."""
+    def unknown(self, key: Tensor, match: Match) -> Unknown | None:
+        """A batch that is to be found later; None: none has been drawn so far."""
+        candidates = self.recent.snapshot()
+        if not candidates:
+            self._strangers += 1
+            if self._strangers == STRANGERS:
+                log.warning(
+                    "bdp_ext.prune: %d forward passes and not one batch of the loaders that it "
+                    "returned, so nothing is scored; let the loop use those, with iterators made "
+                    "after the call.",
+                    STRANGERS,
+                )
+            return None
         copied = None
         if key.is_cuda:
             key = key.to("cpu", non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        return Unknown(self.recent.snapshot(), key, match, copied)
+        return Unknown(candidates, key, match, copied)
 
     def _reach(self, noted: Noted, gradient: Tensor) -> None:
         self.reached.append(noted)
@@ -146,6 +164,8 @@ class CriterionHook(Hook):
                 return
             logits, target = found
             of = watch.recent.by_target(target) or watch.unknown(target, same_labels)
+            if of is None:
+                return
         if strange or watch.strange:
             if watch.logits.data_ptr() == logits.data_ptr():
                 _refuse_other(watch.target, target)
@@ -188,8 +208,9 @@ class ModelHook(Hook):
         if not logits.requires_grad:
             return
         _check_shape(logits)
-        drawn = watch.recent.by_input(tensor)
-        watch.note(logits, drawn or watch.unknown(fingerprint(tensor), same_input))
+        of = watch.recent.by_input(tensor) or watch.unknown(fingerprint(tensor), same_input)
+        if of is not None:
+            watch.note(logits, of)
 
     def _logits(self, output: Any) -> Tensor:
         if callable(self._select):

@@ -242,7 +242,8 @@ class DropInPruner(Single):
             return (
                 f"bdp_ext.prune: the {what} was never called in the first epoch; pass the {what} "
                 "object that the loop calls (train_queue.pruner.watch(it) when it is built later), "
-                + ("criterion= instead." if what == "model" else "or model= for a loss function.")
+                + ("criterion= instead" if what == "model" else "or model= for a loss function")
+                + "; for statistics of the data iterate train_queue.unpruned."
             )
         given = "inputs" if what == "model" else "labels"
         return (
