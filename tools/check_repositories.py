@@ -4,9 +4,10 @@
     tools/check_repositories.py FOLDER [FOLDER ...]
 
 FOLDER holds a checkout of quark0/darts, yuhuixu1993/PC-DARTS, chenxin061/pdarts,
-Sunshine-Ye/Beta-DARTS or D-X-Y/AutoDL-Projects. It is not changed: a temporary copy is patched for
-a current PyTorch and the CPU (repositories.py, repository_shim.py), gets the lines of
-docs/drop-in.md and is run as its README says, with a small network.
+Sunshine-Ye/Beta-DARTS, xiangning-chen/SmoothDARTS, automl/RobustDARTS, automl/nasbench-1shot1 or
+D-X-Y/AutoDL-Projects. It is not changed: a temporary copy is patched for a current PyTorch and the
+CPU (repositories.py, repository_shim.py), gets the lines of docs/drop-in.md and is run as its
+README says, with a small network.
 """
 
 import argparse
@@ -51,7 +52,7 @@ RUNS = {
             "--layers 3 --add_layers 1 --add_layers 1 --workers 1",
             edits=[(r"\[10, 10, 10\]", "[1, 1, 1]")], epochs=9),
     ],
-    "optimizers/darts/architect.py": [
+    "nasbench/api.py": [
         Run("Beta-DARTS, NAS-Bench-201", "nasbench201/train_search.py", AFTER_LOADERS,
             TWO_LINES.format(epochs="args.epochs"),
             SMALL.replace(" --layers 3", "") + " --perturb_alpha random",
@@ -61,14 +62,47 @@ RUNS = {
             SMALL.replace(" --layers 3", "") + " --perturb_alpha pgd_linf",
             edits=BETA_DARTS),
     ],
+    "optimizers/nasp/architect.py": [
+        Run("SmoothDARTS, random", "sota/cnn/train_search.py", AFTER_LOADERS,
+            TWO_LINES.format(epochs="args.epochs"), SMALL + " --perturb_alpha random"),
+        Run("SmoothDARTS, GDAS, copies of the queue", "optimizers/gdas/train_search.py",
+            AFTER_LOADERS, TWO_LINES.format(epochs="args.epochs"), SMALL,
+            edits=[(r"if not 'debug' in args\.save:", "if False:")]),  # queries a large file
+    ],
+    "src/search/train_search.py": [
+        Run(f"RobustDARTS, {kind}", "src/search/train_search.py",
+            r" *train_queue, valid_queue, .*get_train_val_loaders.*",
+            TWO_LINES.format(epochs="args.epochs"),
+            SMALL + " --space s1 --drop_path_prob 0 --save HERE " + arguments, folder=".")
+        for kind, arguments in (
+            ("second order", "--unrolled"),
+            ("Hessian of every epoch", "--compute_hessian --report_freq_hessian 1 --window 1"),
+        )
+    ],
+    "optimizers/bohb_one_shot/master.py": [
+        Run(f"NAS-Bench-1Shot1, {kind}", f"optimizers/{kind}/train_search.py", AFTER_LOADERS,
+            TWO_LINES.format(epochs="args.epochs"), SMALL, folder=".",
+            edits=[(r"logging\.info\('architecture.*", ""), *edits])
+        for kind, edits in (
+            ("darts", [(r"logging\.info\('STARTING EVALUATION'\)", "return")]),
+            ("gdas", []),
+            ("pc_darts", []),
+        )
+    ],
     "exps/NATS-algos/search-cell.py": [
-        Run(f"AutoDL-Projects, {algorithm}", "exps/NATS-algos/search-cell.py",
+        Run(f"AutoDL-Projects, {algorithm}", f"exps/NATS-algos/search-{searched}.py",
             r" *network, criterion = search_model\.cuda\(\), criterion\.cuda\(\).*",
             "import bdp_ext\nsearch_loader = bdp_ext.prune(search_loader, criterion=criterion, "
             "epochs=config.epochs)",
-            "--dataset cifar10 --data_path DATA --algo " + algorithm + " --use_api 0 --channel 4 "
-            "--num_cells 1 --rand_seed 1 --overwite_epochs 3", folder=".")
-        for algorithm in ("darts-v1", "darts-v2", "gdas")
+            "--dataset cifar10 --data_path DATA --algo " + algorithm + " --use_api 0 "
+            "--rand_seed 1 --overwite_epochs 3 " + arguments, folder=".", edits=edits)
+        for searched, arguments, edits, algorithms in (
+            ("cell", "--channel 4 --num_cells 1 --eval_candidate_num 2",
+             [(r"controller_train_steps = 50", "controller_train_steps = 1")],
+             ("darts-v1", "darts-v2", "gdas", "setn", "enas", "random")),
+            ("size", "--warmup_ratio 0", [], ("mask_gumbel", "mask_rl")),
+        )
+        for algorithm in algorithms
     ],
 }  # fmt: skip
 

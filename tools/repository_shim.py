@@ -15,8 +15,10 @@ import json
 import sys
 from unittest.mock import MagicMock
 
-for package in ("tensorboardX", "nats_bench", "nasbench", "IPython", "graphviz"):
-    if importlib.util.find_spec(package) is None:
+MISSING = "tensorboardX nats_bench nasbench ConfigSpace seaborn IPython graphviz"
+for package in MISSING.split():
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name is no package
         sys.modules[package] = MagicMock()
 sys.modules["nas_201_api"] = MagicMock()  # asks for a file of several GB
 
