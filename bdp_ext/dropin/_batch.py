@@ -66,8 +66,8 @@ class Finder:
             other = "labels other than its data set keeps" if fitting else "no class per sample"
             raise RuntimeError(
                 f"bdp_ext.prune: the {self._level.name} loader yields {other} (soft, mixed or "
-                "per-pixel labels, or a collate function that changes them?); let it yield the classes, "
-                "or pass labels=(train_labels, valid_labels) as the loaders yield them."
+                "per-pixel labels, or a collate function that changes them?); let it yield the "
+                "classes, or pass labels=(train_labels, valid_labels) as the loaders yield them."
             )
         if self._want_inputs:
             inputs = [
