@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import bdp_ext
 
 sys.path.insert(0, str(Path(__file__).parent / "dropin"))
-from common import BATCH, Images, Network, queues
+from common import BATCH, Images, Network, numbers, queues
 
 
 class Endless(IterableDataset):
@@ -142,6 +142,103 @@ def test_a_criterion_never_called_is_said_at_the_end_of_the_first_epoch(epoch):
     assert train_queue.pruner.epoch == 0
 
 
+def test_a_criterion_called_only_before_the_first_epoch():
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    train_queue, valid_queue = call(criterion=criterion)
+    with torch.no_grad():
+        for images, target in valid_queue:
+            criterion(model(images), target)
+    with pytest.raises(RuntimeError, match="never called in the first epoch; pass the criterion"):
+        whole(train_queue, nn.CrossEntropyLoss(), model)
+
+
+def test_weights_trained_with_another_criterion():
+    criterion, smooth = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)
+    train_queue, valid_queue = call(criterion=criterion)
+    model = Network()
+
+    def epoch():
+        for images, target in train_queue:
+            search, labels = next(iter(valid_queue))
+            criterion(model(search), labels).backward()
+            smooth(model(images), target).backward()
+
+    with pytest.raises(RuntimeError, match=r"pass both, as in .*\(criterion, other_criterion\)"):
+        epoch()
+
+
+def test_weights_observed_and_alpha_hooked():
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    train_queue, valid_queue = call(criterion=criterion, unit="manual", epochs=3)
+    for _ in range(3):
+        for images, target in train_queue:
+            search, labels = next(iter(valid_queue))
+            criterion(model(search), labels).backward()
+            logits = model(images)
+            F.cross_entropy(logits, target).backward()
+            bdp_ext.observe("train", torch.tensor(numbers(images)), logits, target)
+        train_queue.pruner.end_epoch()
+    assert {level: len(live) for level, live in train_queue.pruner.live_indices.items()} == {
+        "train": 56, "valid": 56,
+    }  # fmt: skip
+
+
+def test_alpha_trained_with_another_criterion_is_said_once(caplog):
+    criterion, copied = nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
+    train_queue, valid_queue = call(criterion=criterion, epochs=7, interval=2)
+    model = Network()
+    for _ in range(7):
+        for images, target in train_queue:
+            search, labels = next(iter(valid_queue))
+            copied(model(search), labels).backward()
+            criterion(model(images), target).backward()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "epoch 2: no sample of the valid level has two scores" in said
+    assert "pass both, and call bdp_ext.prune before the criterion is copied" in said
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("epochs", [2, 6])
+def test_loaders_that_are_gone_are_said_once(caplog, epochs, kept):
+    """In the middle of a search; after it, the loop may train on what it likes."""
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    train_queue, valid_queue = call(criterion=criterion, epochs=7, interval=2)
+    loop(train_queue, valid_queue, criterion, epochs=epochs, model=model)
+    pruner = train_queue.pruner if kept else None  # for its report
+    del train_queue, valid_queue
+    caplog.clear()
+    with torch.no_grad():
+        criterion(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+    assert not caplog.records
+    loop(*queues(), criterion, model=model)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (epochs < 6)
+    assert pruner is None or (pruner.epoch, pruner.unmatched) == (epochs, 0)
+    assert all("pruner.adopt(train_queue, valid_queue)" in message for message in said)
+
+
+def test_a_search_that_begins_anew_is_no_loss(caplog):
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    for _ in range(2):
+        train_queue, valid_queue = call(criterion=criterion, epochs=7, interval=2)
+        loop(train_queue, valid_queue, criterion, model=model)
+    assert not caplog.records
+    assert train_queue.pruner.epoch == 1
+
+
+def test_new_loaders_draw_the_same_samples():
+    train_queue, valid_queue = call()
+    pruner = train_queue.pruner
+    with pytest.raises(ValueError, match="the new train loader draws other samples"):
+        pruner.adopt(*reversed(queues()))
+    with pytest.raises(ValueError, match="the new valid loader draws other samples"):
+        pruner.adopt(queues()[0], DataLoader(Images(100), 8))
+    with pytest.raises(ValueError, match="build a second DataLoader"):
+        pruner.adopt(train_queue, train_queue)
+    again, _ = pruner.adopt(train_queue, valid_queue)
+    assert again.unpruned is train_queue.unpruned
+
+
 def test_a_model_never_called():
     train_queue, valid_queue = call(criterion=None, model=Network())
     with pytest.raises(RuntimeError, match="the model was never called in the first epoch"):
@@ -180,6 +277,24 @@ def test_labels_that_are_no_batch_of_the_loaders():
 
     with pytest.raises(RuntimeError, match="never with the labels of a batch"):
         loop(train_queue, valid_queue, chunks)
+
+
+def test_a_loop_that_catches_everything_goes_on_and_finds_it_in_the_log(caplog):
+    """PR-DARTS joins batches, and begins a new pass after any exception."""
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    train_queue, _valid_queue = call(criterion=criterion)
+    batches = iter(train_queue)
+    for _ in range(3 * len(train_queue)):
+        joined = []
+        while len(joined) < 2:
+            try:
+                joined.append(next(batches))
+            except Exception:
+                batches = iter(train_queue)
+        images, target = (torch.cat(parts) for parts in zip(*joined, strict=True))
+        criterion(model(images), target).backward()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert "joined on the way" in said
 
 
 def test_inputs_changed_in_place():

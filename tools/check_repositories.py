@@ -4,10 +4,11 @@
     tools/check_repositories.py FOLDER [FOLDER ...]
 
 FOLDER holds a checkout of quark0/darts, yuhuixu1993/PC-DARTS, chenxin061/pdarts,
-Sunshine-Ye/Beta-DARTS, xiangning-chen/SmoothDARTS, automl/RobustDARTS, automl/nasbench-1shot1 or
-D-X-Y/AutoDL-Projects. It is not changed: a temporary copy is patched for a current PyTorch and the
-CPU (repositories.py, repository_shim.py), gets the lines of docs/drop-in.md and is run as its
-README says, with a small network.
+Sunshine-Ye/Beta-DARTS, D-X-Y/AutoDL-Projects, xiangning-chen/SmoothDARTS, automl/RobustDARTS,
+automl/nasbench-1shot1, khanrc/pt.darts, xiangning-chen/DrNAS, ruocwang/darts-pt, lightaime/sgas,
+xiaomi-automl/FairDARTS or antoyang/NAS-Benchmark. It is not changed: a temporary copy is patched
+for a current PyTorch and the CPU (repositories.py, repository_shim.py), gets the lines of
+docs/drop-in.md and is run as its README says, with a small network.
 """
 
 import argparse
@@ -19,60 +20,80 @@ from pathlib import Path
 
 from repositories import CIFAR, Run, execute, write_cifar
 
-TWO_LINES = (
-    "import bdp_ext\n"
-    "train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs={epochs})"
-)
+
+def two_lines(
+    epochs: str = "args.epochs",
+    criterion: str = "criterion",
+    queues: str = "train_queue, valid_queue",
+) -> str:
+    return f"import bdp_ext\n{queues} = bdp_ext.prune({queues}, {criterion}, epochs={epochs})"
+
+
 SMALL = "--data DATA --epochs 3 --batch_size 64 --init_channels 4 --layers 3"
+PT_DARTS = (
+    "--name run --dataset CIFAR10 --epochs 3 --batch_size 64 --init_channels 2 --layers 3 "
+    "--workers 0"
+)
 AFTER_LOADERS = r" *scheduler = torch\.optim\.lr_scheduler.*\n.*"
 BETA_DARTS = [
     (r"N=5", "N=1"),
     (r" +# nasbench201\n(.*\n)+?\n( +writer\.add_scalars.*\n)+", ""),  # queries a large file
     (r"args\.save = '[^']*'\.format\([^)]*\)[^)]*\)", "args.save = 'run'"),
 ]
+LOADERS = r" *valid_loader = torch\.utils\.data\.DataLoader\((.*\n)+? +pin_memory=True\)"
 RUNS = {
+    "sgas_env_install.sh": [
+        Run("SGAS, loaders built anew", "cnn/train_search.py", AFTER_LOADERS,
+            two_lines("epochs") + "\npruner = train_queue.pruner",
+            "--data DATA --batch_size 64 --init_channels 2 --layers 2 --warmup_dec_epoch 2 "
+            "--decision_freq 1",
+            edits=[(r"post_train = 5", "post_train = 1"), (r", num_workers=2", ""),
+                   (r"( +)# post validation",
+                    r"\1train_queue, valid_queue = pruner.adopt(train_queue, valid_queue)")],
+            epochs=11),
+    ],
     "cnn/architect.py": [
         Run("darts, first order", "cnn/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL),
+            two_lines(), SMALL),
         Run("darts, second order", "cnn/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL + " --unrolled"),
+            two_lines(), SMALL + " --unrolled"),
     ],
     "model_search_imagenet.py": [
         Run("PC-DARTS (alpha from epoch 15)", "train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL),
+            two_lines(), SMALL),
         Run("PC-DARTS, alpha from epoch 1", "train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL,
+            two_lines(), SMALL,
             edits=[(r"epoch>=15", "epoch>=1")]),
     ],
     "pipeline2.jpg": [
         Run("P-DARTS, three stages, alpha from epoch 1", "train_search.py",
             r" *criterion = criterion\.cuda\(\)",
-            TWO_LINES.format(epochs="(args.epochs,) * 3"),
+            two_lines("(args.epochs,) * 3"),
             "--tmp_data_dir DATA --save HERE/ --epochs 3 --batch_size 64 --init_channels 4 "
             "--layers 3 --add_layers 1 --add_layers 1 --workers 1",
             edits=[(r"\[10, 10, 10\]", "[1, 1, 1]")], epochs=9),
     ],
     "nasbench/api.py": [
         Run("Beta-DARTS, NAS-Bench-201", "nasbench201/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"),
+            two_lines(),
             SMALL.replace(" --layers 3", "") + " --perturb_alpha random",
             edits=BETA_DARTS),
         Run("Beta-DARTS, NAS-Bench-201, PGD on alpha", "nasbench201/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"),
+            two_lines(),
             SMALL.replace(" --layers 3", "") + " --perturb_alpha pgd_linf",
             edits=BETA_DARTS),
     ],
     "optimizers/nasp/architect.py": [
         Run("SmoothDARTS, random", "sota/cnn/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL + " --perturb_alpha random"),
+            two_lines(), SMALL + " --perturb_alpha random"),
         Run("SmoothDARTS, GDAS, copies of the queue", "optimizers/gdas/train_search.py",
-            AFTER_LOADERS, TWO_LINES.format(epochs="args.epochs"), SMALL,
+            AFTER_LOADERS, two_lines(), SMALL,
             edits=[(r"if not 'debug' in args\.save:", "if False:")]),  # queries a large file
     ],
     "src/search/train_search.py": [
         Run(f"RobustDARTS, {kind}", "src/search/train_search.py",
             r" *train_queue, valid_queue, .*get_train_val_loaders.*",
-            TWO_LINES.format(epochs="args.epochs"),
+            two_lines(),
             SMALL + " --space s1 --drop_path_prob 0 --save HERE " + arguments, folder=".")
         for kind, arguments in (
             ("second order", "--unrolled"),
@@ -81,7 +102,7 @@ RUNS = {
     ],
     "optimizers/bohb_one_shot/master.py": [
         Run(f"NAS-Bench-1Shot1, {kind}", f"optimizers/{kind}/train_search.py", AFTER_LOADERS,
-            TWO_LINES.format(epochs="args.epochs"), SMALL, folder=".",
+            two_lines(), SMALL, folder=".",
             edits=[(r"logging\.info\('architecture.*", ""), *edits])
         for kind, edits in (
             ("darts", [(r"logging\.info\('STARTING EVALUATION'\)", "return")]),
@@ -103,6 +124,47 @@ RUNS = {
             ("size", "--warmup_ratio 0", [], ("mask_gumbel", "mask_rl")),
         )
         for algorithm in algorithms
+    ],
+    "models/search_cnn.py": [
+        Run("pt.darts", "search.py", LOADERS,
+            two_lines("config.epochs", "net_crit", "train_loader, valid_loader"),
+            PT_DARTS),
+    ],
+    "net2wider.py": [
+        Run("DrNAS, NAS-Bench-201", "201-space/train_search.py", AFTER_LOADERS,
+            two_lines(), SMALL.replace(" --layers 3", ""),
+            edits=[(r"N=5", "N=1")]),
+        Run("DrNAS, DARTS space, two stages", "DARTS-space/train_search.py",
+            r" *train_epochs = .*", two_lines("sum(train_epochs)"),
+            "--data DATA --batch_size 64 --init_channels 12 --layers 2",
+            edits=[(r"\[25, 25\]", "[3, 3]"), (r"epoch >= 10", "epoch >= 0")], epochs=6),
+    ],
+    "sota/cnn/train_search.py": [
+        Run("darts-pt, NAS-Bench-201", "nasbench201/train_search.py", AFTER_LOADERS,
+            two_lines(),
+            SMALL.replace(" --layers 3", "") + " --gpu 0 --method darts --save darts-201",
+            edits=[(r"N=5", "N=1")]),
+        Run("darts-pt, DARTS space, random perturbation", "sota/cnn/train_search.py", AFTER_LOADERS,
+            two_lines(),
+            SMALL + " --gpu 0 --method sdarts --perturb_alpha random --save run"),
+    ],
+    "CNAS/run/train_search.py": [
+        Run("NAS-Benchmark, DARTS", "DARTS/search.py", LOADERS,
+            two_lines("config.epochs", "net_crit", "train_loader, valid_loader"),
+            "--path HERE " + PT_DARTS,
+            edits=[(r"random\.shuffle\(indices\)", ""),  # by no seed
+                   (r"while count > 2:", "while False:")]),  # writes into a leaf, after the search
+        Run("NAS-Benchmark, CNAS", "CNAS/run/train_search.py", r" *self\.architect = .*",
+            two_lines("self.args.epochs", "self.criterion",
+                      "self.train_queue, self.valid_queue"),
+            "--data DATA --epochs 3 --batch-size 64 --init-channels 4 --layers 2",
+            edits=[(r"'/cache/CNAS'", "'..'"), (r"import darts\.datasets.*", ""),
+                   (r"self\.current_gpu, _ = .*", "self.current_gpu = 0")]),
+    ],
+    "fairdarts/train_search.py": [
+        Run("FairDARTS", "fairdarts/train_search.py", AFTER_LOADERS,
+            two_lines(criterion="criterion_train"), SMALL,
+            edits=[(r", num_workers=2", ""), (r"utils\.save_file\(.*", "")]),  # large figures
     ],
 }  # fmt: skip
 

@@ -27,6 +27,14 @@ OLD_PYTORCH = [
     (r"assert torch\.cuda\.is_available\(\).*", ""),
     (r"assert len\(train_data\) == 50000.*", ""),
     (r"download=True", "download=False"),
+    (
+        r"optimizer_old\.state_dict\(\)\['state'\]",  # numbered by id() once
+        "{id(each): state for each, state in optimizer_old.state.items()}",
+    ),
+    (r"BatchNorm2d\(c_out, affine\)", "BatchNorm2d(c_out, affine=affine)"),
+    (r"os\.mkdir\(path\)", "os.makedirs(path)"),
+    (r"\.train_data\.shape", ".data.shape"),
+    (r"torch\.device\(\"cuda\"\)", 'torch.device("cpu")'),
     (r"np\.sum\(np\.prod\(v\.size\(\)\) for", "sum(np.prod(v.size()) for"),
 ]
 
@@ -124,6 +132,8 @@ def execute(
         shutil.copy(Path(__file__).with_name("repository_shim.py"), shim / "sitecustomize.py")
         script = checkout / run.script
         folder = checkout / run.folder if run.folder else script.parent
+        if not (folder / "data").exists():  # for those that take no argument
+            (folder / "data").symlink_to(data)
         arguments = run.arguments.replace("DATA", str(data)).replace("HERE", str(folder)).split()
         python_path = [str(shim), str(checkout), os.environ.get("PYTHONPATH", "")]
         return subprocess.run(

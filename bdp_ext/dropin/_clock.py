@@ -71,6 +71,10 @@ class Clock:
         self._trained = 0
         self.patience = self._steps if unit == "step" else NEVER
 
+    def follow(self, batches: Callable[[], int]) -> None:
+        """Another training queue takes the place of the last one."""
+        self._batches = batches
+
     def open(self) -> Pass:
         """A new pass of the training queue."""
         new = Pass(self)
@@ -81,6 +85,11 @@ class Clock:
         """A batch of this pass has been trained, for the first time."""
         of.trained += 1
         self._trained += 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether a batch has been trained; asked while no epoch is over."""
+        return self._trained > 0
 
     def epoch_over(self, asked: bool) -> bool:
         """Whether an epoch has ended since the last call that said so; to be called again then.

@@ -17,6 +17,13 @@ from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_l
 QUICK = hasattr(torch.zeros(1, requires_grad=True).sum().grad_fn, "_register_hook_dict")
 """What `Tensor.register_hook` itself uses is torch's own, and private."""
 
+LOST = (
+    "bdp_ext: the loaders that bdp_ext.prune returned are gone in the middle of the search, and "
+    "the %s is still in use: nothing is scored or pruned any more; where the loop builds its "
+    "loaders anew, keep pruner = train_queue.pruner from the start and then call "
+    "train_queue, valid_queue = pruner.adopt(train_queue, valid_queue)."
+)
+
 Select = int | str | Callable[[Any], Tensor] | None
 Match = Callable[[tuple[Drawn, ...], Tensor], Drawn | None]
 
@@ -44,6 +51,16 @@ class Unknown(NamedTuple):
 
 Noted = tuple[int, Drawn | Unknown, Tensor]
 """A forward pass: its number, its batch, and its logits [B, C], detached."""
+
+
+class Search:
+    """What is known of a search when its loaders and their handle are gone.
+
+    Attributes:
+        over: whether the loop may be done with them, or has been told that it needs them.
+    """
+
+    over = False
 
 
 class Watch:
@@ -119,13 +136,39 @@ class Watch:
 
 class Hook:
     """A forward hook that survives `copy.deepcopy` of its module (and still reports to the same
-    watch), and is left out when the module is pickled."""
+    watch), and is left out when the module is pickled.
+
+    Attributes:
+        kind: of module that it hangs on.
+        watch: to be noted by; None when it, or the training queue, is gone.
+        over: whether the loop may be done with the loaders, or has been told that it needs them.
+    """
+
+    kind = "module"
 
     def __init__(self, watch: Watch) -> None:
-        self.watch = weakref.ref(watch)
+        self._watch = weakref.ref(watch)
+        self.watch: Callable[[], Watch | None] = self._watch
+        self.over = False
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         raise NotImplementedError
+
+    def follow(self, queue: object) -> None:
+        """Note passes as long as this object of the training queue is there."""
+        self.watch = self._watch
+        self._queue = weakref.ref(queue, self._lose)
+
+    def _lose(self, queue: Any) -> None:
+        self.watch = _nothing
+
+    def tell_loss(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The module was called, and the loaders are gone."""
+        if self.over or not torch.is_grad_enabled():
+            return
+        if any(tensor.requires_grad for tensor in _tensors([*args, kwargs])):
+            self.over = True
+            log.warning(LOST, self.kind)
 
     def __deepcopy__(self, memo: Any) -> "Hook":
         return self
@@ -145,9 +188,12 @@ def _nothing(*_: Any) -> None:
 class CriterionHook(Hook):
     """Notes the logits and the batch of a criterion's call."""
 
+    kind = "criterion"
+
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         watch = self.watch()
         if watch is None:
+            self.tell_loss(args, kwargs)
             return
         watch.calls += 1
         given = (*args, *kwargs.values()) if kwargs else args
@@ -189,6 +235,8 @@ class ModelHook(Hook):
         select: which of the model's outputs are the logits; None: the only matrix.
     """
 
+    kind = "model"
+
     def __init__(self, watch: Watch, select: Select) -> None:
         super().__init__(watch)
         self._select = select
@@ -196,6 +244,7 @@ class ModelHook(Hook):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         watch = self.watch()
         if watch is None:
+            self.tell_loss(args, kwargs)
             return
         watch.calls += 1
         if not torch.is_grad_enabled():
@@ -229,8 +278,10 @@ class ModelHook(Hook):
 
 def hang(hook: Hook, module: nn.Module) -> None:
     """Hook a module, once."""
-    hooks = module._forward_hooks.values()
-    if not any(isinstance(one, Hook) and one.watch() is hook.watch() for one in hooks):
+    there = [one for one in module._forward_hooks.values() if isinstance(one, Hook)]
+    for other in there:
+        other.over |= other is not hook  # the module is searched with anew
+    if hook not in there:
         module.register_forward_hook(hook, with_kwargs=True)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._drawn import as_tensor
@@ -15,6 +16,12 @@ from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
 """Logits that may wait to be scored."""
+
+NONE_SCORED = (
+    "bdp_ext: epoch %d: no sample of the %s level has two scores, so none is pruned; that is right "
+    "as long as its steps have not begun, otherwise they use another %s than the one that was "
+    "given: pass both, and call bdp_ext.prune before the %s is copied."
+)
 
 Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
 
@@ -51,7 +58,12 @@ class DropInPruner(Single):
         self._kind = kind
         self._stage_ends = stage_ends
         self._scored = 0
+        pruners = [level.pruner for level in levels.values() if level.pruner is not None]
+        self._epochs = max(pruner.schedule.epochs for pruner in pruners)
         self._began = 0  # the newest pass when the epoch began
+        self._calls = 0  # of what is hooked, before the pass under way
+        self._refused = 0  # times that a first epoch without a score was refused
+        self._told: set[str] = set()  # levels that had no score when a pruning was due
         self._group = 1  # batches that may wait to be scored
 
     @property
@@ -78,6 +90,23 @@ class DropInPruner(Single):
         `model=`) that the loop builds anew."""
         for module in modules:
             hang(self._hook, module)
+
+    def adopt(
+        self, train_queue: DataLoader[Any], valid_queue: DataLoader[Any] | None = None
+    ) -> Any:
+        """Look-alikes of loaders that the loop has built anew (with another batch size, say), in
+        place of those that `bdp_ext.prune` returned, and with what they return.
+
+        Args:
+            train_queue, valid_queue: over the data sets and all the samples of the first ones.
+
+        Raises:
+            TypeError, ValueError: what cannot be pruned, or other samples.
+        """
+        from bdp_ext.dropin._wire import adopt  # knows the loaders, and this module
+
+        train, valid = adopt(self, train_queue, valid_queue)
+        return train if valid is None else (train, valid)
 
     def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch oneself; a sample's first score in an epoch counts.
@@ -142,6 +171,8 @@ class DropInPruner(Single):
     def open(self) -> Pass:
         """The training queue begins a pass."""
         self.tick(asked=True)
+        if not (self.epoch or self._clock.begun or self._clock.idle()):
+            self._calls = self._watch.calls
         return self._clock.open()
 
     def asked(self) -> None:
@@ -158,7 +189,7 @@ class DropInPruner(Single):
             asked: the training queue is asked for the next batch.
         """
         self._score_reached()
-        if not self._scored:
+        if not (self.epoch or self._clock.begun):
             self._check_idle()
         while self._clock.epoch_over(asked):
             self._end_epoch()
@@ -207,6 +238,7 @@ class DropInPruner(Single):
     def _end_epoch(self) -> None:
         self.epoch += 1
         self._began = self._watch.calls
+        self._hook.over |= self.epoch + 1 >= self._epochs
         for name, level in self.levels.items():
             if level.pruner is None:
                 continue
@@ -218,17 +250,27 @@ class DropInPruner(Single):
                     "epoch %d: %s level pruned from %d to %d samples",
                     self.epoch, name, pruning.before, pruning.after,
                 )  # fmt: skip
+                if pruning.asked and pruning.unscored == pruning.before and name not in self._told:
+                    self._told.add(name)
+                    log.warning(NONE_SCORED, self.epoch, name, self._kind, self._kind)
             if self.epoch in self._stage_ends:
                 level.pruner.window.forget()
 
     def _check_idle(self) -> None:
-        """Refuse a first epoch without any score; an evaluation, or a look at the data under
-        `no_grad`, is none."""
-        looked = self._watch.calls > 0 and self.unmatched == 0
-        if self._kind == "observe" or looked or not torch.is_grad_enabled():
+        """Refuse a first epoch in which no training batch was scored; an evaluation, or a look at
+        the data under `no_grad`, is none."""
+        looked = self._watch.calls > self._calls and self.unmatched == 0 and not self._scored
+        observed = self._kind == "observe" or (self.unit == "manual" and self._scored)
+        if observed or looked or not torch.is_grad_enabled():
             return
-        if self._clock.idle() > 1:  # one batch alone may have been fetched ahead
+        if self._clock.idle() <= 1:  # one batch alone may have been fetched ahead
+            return
+        if self._refused == 0:
+            self._refused = 1
             raise RuntimeError(self._nothing_scored())
+        if self._refused == 1:  # and a loop that catches everything around `next` goes on
+            self._refused = 2
+            log.error("%s", self._nothing_scored())
 
     def _nothing_scored(self) -> str:
         if self._kind == "observe":
@@ -238,16 +280,23 @@ class DropInPruner(Single):
                 "bdp_ext.prune."
             )
         what = "model" if self._kind == "model" else "criterion"
-        if not self._watch.calls:
+        if self._watch.calls == self._calls:
             return (
                 f"bdp_ext.prune: the {what} was never called in the first epoch; pass the {what} "
                 "object that the loop calls (train_queue.pruner.watch(it) when it is built later), "
                 + ("criterion= instead" if what == "model" else "or model= for a loss function")
                 + "; for statistics of the data iterate train_queue.unpruned."
             )
+        if self._scored:
+            return (
+                f"bdp_ext.prune: the {what} scored batches of the validation queue only, so the "
+                f"weights are trained with another {what}; pass both, as in bdp_ext.prune("
+                f"train_queue, valid_queue, {what}=({what}, other_{what}), ...)"
+                + ("." if what == "model" else ", or model= for a loss function.")
+            )
         given = "inputs" if what == "model" else "labels"
         return (
             f"bdp_ext.prune: the {what} was called, but never with the {given} of a batch that the "
-            f"loaders drew (are they changed or cut up on the way?); score the batches yourself "
-            "with bdp_ext.observe(level, index, logits, target)."
+            "loaders drew (are they changed, cut up or joined on the way?); score the batches "
+            "yourself with bdp_ext.observe(level, index, logits, target)."
         )

@@ -84,9 +84,9 @@ def prune(
 
     Returns:
         (train_queue, valid_queue), or train_queue when there is one. Each has `pruner`
-        (`DropInPruner`: `report()`, `live_indices`, `state_dict()`, ...) and `unpruned`, the loader
-        that was given. Loaders that are pruned already come back as they are, and the criterion (or
-        model) is watched too: the call may stand where a stage builds a new one.
+        (`DropInPruner`: `report()`, `live_indices`, `adopt()`, `state_dict()`, ...) and `unpruned`,
+        the loader that was given. Loaders that are pruned already come back as they are, and the
+        criterion (or model) is watched too: the call may stand where a stage builds a new one.
 
     Raises:
         TypeError: not a loader, or not a module.
