@@ -53,20 +53,11 @@ Noted = tuple[int, Drawn | Unknown, Tensor]
 """A forward pass: its number, its batch, and its logits [B, C], detached."""
 
 
-class Search:
-    """What is known of a search when its loaders and their handle are gone.
-
-    Attributes:
-        over: whether the loop may be done with them, or has been told that it needs them.
-    """
-
-    over = False
-
-
 class Watch:
     """The forward passes that hooks have seen and a backward pass has reached.
 
-    Every call of torch's counts here, at half a microsecond a piece in the middle of a search.
+    What is done here for every pass counts: a call of torch's takes half a microsecond and more in
+    the middle of a search.
 
     Attributes:
         recent: the batches drawn lately.

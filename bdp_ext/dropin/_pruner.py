@@ -1,17 +1,20 @@
 """The handle: both levels, their clock, and what the hooks and loaders report."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from bdp_ext.dropin._build import check_queues
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._drawn import as_tensor
 from bdp_ext.dropin._hooks import Hook, Unknown, Watch, hang
+from bdp_ext.dropin._labels import members_of
 from bdp_ext.dropin._level import Level, Single
+from bdp_ext.dropin._loader import LookAlike
 from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
@@ -24,6 +27,12 @@ NONE_SCORED = (
 )
 
 Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
+
+Attach = Callable[
+    ["DropInPruner", DataLoader[Any], DataLoader[Any] | None],
+    tuple[LookAlike, LookAlike | None],
+]
+"""Makes the look-alikes of loaders over a handle's levels."""
 
 log = logging.getLogger("bdp_ext")
 
@@ -47,6 +56,7 @@ class DropInPruner(Single):
         hook: Hook,
         kind: str,
         stage_ends: tuple[int, ...],
+        attach: Attach,
     ) -> None:
         self.levels = levels
         self.unit = clock.unit
@@ -57,6 +67,7 @@ class DropInPruner(Single):
         self._hook = hook
         self._kind = kind
         self._stage_ends = stage_ends
+        self._attach = attach
         self._scored = 0
         pruners = [level.pruner for level in levels.values() if level.pruner is not None]
         self._epochs = max(pruner.schedule.epochs for pruner in pruners)
@@ -103,9 +114,24 @@ class DropInPruner(Single):
         Raises:
             TypeError, ValueError: what cannot be pruned, or other samples.
         """
-        from bdp_ext.dropin._wire import adopt  # knows the loaders, and this module
-
-        train, valid = adopt(self, train_queue, valid_queue)
+        if isinstance(train_queue, LookAlike):
+            train_queue = train_queue.unpruned
+        if isinstance(valid_queue, LookAlike):
+            valid_queue = valid_queue.unpruned
+        check_queues(train_queue, valid_queue, "both")
+        for name, loader in (("train", train_queue), ("valid", valid_queue)):
+            level = self.levels.get(name)
+            if loader is None or level is None:
+                continue
+            images: Any = loader.dataset
+            same = len(images) == level.labels.numel()
+            if not same or not members_of(loader, None, name)[0].equal(level.members):
+                raise ValueError(
+                    f"bdp_ext: the new {name} loader draws other samples than the one that "
+                    "bdp_ext.prune was given; build it over the same data set and all of its "
+                    "indices, live or not."
+                )
+        train, valid = self._attach(self, train_queue, valid_queue)
         return train if valid is None else (train, valid)
 
     def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from bdp_ext.dropin._batch import Finder
-from bdp_ext.dropin._build import Options, check_queues
+from bdp_ext.dropin._build import Options
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._hooks import CriterionHook, ModelHook, Select, Watch
-from bdp_ext.dropin._labels import members_of
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws, LookAlike, look_alike
 from bdp_ext.dropin._pairs import PairCollate, Pairs, SharedLevel
@@ -81,7 +80,8 @@ def wire(
     clock = Clock(options.unit, train_queue.__len__)
     watch = Watch()
     hook = ModelHook(watch, select) if kind == "model" else CriterionHook(watch)
-    pruner = DropInPruner(levels, clock, watch, hook, kind, options.stage_ends(len(train_queue)))
+    ends = options.stage_ends(len(train_queue))
+    pruner = DropInPruner(levels, clock, watch, hook, kind, ends, attach)
     return *attach(pruner, train_queue, valid_queue), pruner
 
 
@@ -113,31 +113,3 @@ def attach(
     valid = look_alike(valid_queue, second)
     valid.tell(Draws() if kind == "observe" else _Valid(pruner, watch, second, inputs), pruner)
     return train, valid
-
-
-def adopt(
-    pruner: DropInPruner, train_queue: DataLoader[Any], valid_queue: DataLoader[Any] | None
-) -> tuple[LookAlike, LookAlike | None]:
-    """The same for loaders that were not there when the levels were made.
-
-    Raises:
-        TypeError, ValueError: what cannot be pruned, or other samples.
-    """
-    if isinstance(train_queue, LookAlike):
-        train_queue = train_queue.unpruned
-    if isinstance(valid_queue, LookAlike):
-        valid_queue = valid_queue.unpruned
-    check_queues(train_queue, valid_queue, "both")
-    for name, loader in (("train", train_queue), ("valid", valid_queue)):
-        level = pruner.levels.get(name)
-        if loader is None or level is None:
-            continue
-        images: Any = loader.dataset
-        same = len(images) == level.labels.numel()
-        if not same or not members_of(loader, None, name)[0].equal(level.members):
-            raise ValueError(
-                f"bdp_ext: the new {name} loader draws other samples than the one that "
-                "bdp_ext.prune was given; build it over the same data set and all of its indices, "
-                "live or not."
-            )
-    return attach(pruner, train_queue, valid_queue)
