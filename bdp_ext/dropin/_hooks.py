@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -75,8 +74,7 @@ class Watch:
         self.target: Tensor | None = None
         self.strange = False
         self._strangers = 0
-        self._carrier = torch.empty(0)
-        self._one_at_a_time = Lock()
+        self._carriers: list[Tensor] = []
 
     def take(self) -> list[Noted]:
         """The forward passes to be scored, in their order; they are then the caller's."""
@@ -89,7 +87,7 @@ class Watch:
 
         It is `logits.register_hook` without the handle to take it off again, which costs 15 us for
         two passes. A node takes hooks in the form of a tensor that carries them: ours, so that the
-        user's stay as they are.
+        user's stay as they are, and one for each thread that is here.
         """
         self.logits = detached = logits.detach()
         reach = partial(self._reach, (self.calls, of, detached))
@@ -97,9 +95,13 @@ class Watch:
         if not QUICK or node is None or type(logits) is not Tensor or logits.output_nr:
             logits.register_hook(reach)
             return
-        with self._one_at_a_time:
-            self._carrier._backward_hooks = {0: reach}
-            node._register_hook_dict(self._carrier)
+        try:
+            carrier = self._carriers.pop()
+        except IndexError:
+            carrier = torch.empty(0)
+        carrier._backward_hooks = {0: reach}
+        node._register_hook_dict(carrier)
+        self._carriers.append(carrier)
 
     def unknown(self, key: Tensor, match: Match) -> Unknown | None:
         """A batch that is to be found later; None: none has been drawn so far."""
