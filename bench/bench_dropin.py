@@ -4,10 +4,11 @@
 
 The step is the one part of a search that is the same in all of them: draw a batch of either level,
 call the criterion on logits of 64 x 10, go backward. The network is left out, so that what remains
-is not lost in its noise. Plain and pruned epochs alternate in one process. The second figure puts
-the difference beside a step of the DARTS space's supernet here (C=16, 8 cells, batch 64), which is
-faster than quark0/darts' own: its share of a step there is smaller. The epochs are timed with
-pytest-benchmark too.
+is not lost in its noise. Plain and pruned epochs alternate in one process. The second figure is
+that of a loop that copies its batches, as one on a GPU does: their labels must be found again. The
+third one puts the first beside a step of the DARTS space's supernet here (C=16, 8 cells, batch 64),
+which is faster than quark0/darts' own: its share of a step there is smaller. The epochs are timed
+with pytest-benchmark too.
 """
 
 import statistics
@@ -28,7 +29,7 @@ class Ready(Dataset):
     """Batches that cost nothing to load."""
 
     def __init__(self, samples: int) -> None:
-        self.targets = torch.arange(samples) % CLASSES
+        self.targets = torch.randint(CLASSES, (samples,))
         self.image = torch.zeros(BATCH, 1)
 
     def __len__(self) -> int:
@@ -41,8 +42,9 @@ class Ready(Dataset):
 class Loop:
     """An epoch of a search without its network."""
 
-    def __init__(self, pruned: bool) -> None:
+    def __init__(self, pruned: bool, copied: bool = False) -> None:
         torch.manual_seed(0)
+        self.copied = copied
         sets = [Ready(STEPS * BATCH) for _ in range(2)]
         self.queues = [
             DataLoader(data, BATCH, sampler=SequentialSampler(data), collate_fn=lambda batch: batch)
@@ -60,6 +62,8 @@ class Loop:
         train, valid = self.queues
         for batch, search in zip(train, valid, strict=True):
             for _, target in (search, batch):
+                if self.copied:
+                    target = target.clone()
                 self.criterion(self.features + self.weight, target).backward()
 
 
@@ -77,9 +81,9 @@ def seconds(run) -> float:
     return time.process_time() - begin
 
 
-def step_and_difference() -> tuple[float, float]:
+def step_and_difference(copied: bool = False) -> tuple[float, float]:
     """Seconds of a step without its network, and what pruning adds to it."""
-    plain, pruned = Loop(False), Loop(True)
+    plain, pruned = Loop(False, copied), Loop(True, copied)
     plain()
     pruned()
     check(pruned)
@@ -97,13 +101,15 @@ def check(pruned: Loop) -> None:
         assert torch.equal(level.pruner.window.scores[0], expected)
 
 
-def test_difference(capsys):
-    step, more = step_and_difference()
+@pytest.mark.parametrize("copied", [False, True], ids=["as drawn", "copied"])
+def test_difference(capsys, copied):
+    step, more = step_and_difference(copied)
     with capsys.disabled():
         print(
             f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread, CPU time: a step "
-            f"without its network {step * 1e6:.0f} us, with bdp_ext.prune {more * 1e6:+.0f} us "
-            f"({1 + more / step:.2f}x), median of 15 alternating epochs"
+            f"without its network{', batches copied,' if copied else ''} {step * 1e6:.0f} us, "
+            f"with bdp_ext.prune {more * 1e6:+.0f} us ({1 + more / step:.2f}x), median of 15 "
+            "alternating epochs"
         )
 
 

@@ -2,8 +2,9 @@
 
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from struct import error, pack
 from typing import Any
 
@@ -39,6 +40,11 @@ class Drawn:
         self.of = of
 
     @cached_property
+    def address(self) -> int:
+        """Where its labels lie."""
+        return self.target.data_ptr()
+
+    @cached_property
     def labels(self) -> bytes:
         """Its classes, to be compared with another batch's."""
         return label_bytes(self.target)
@@ -71,13 +77,10 @@ class Recent:
     def by_target(self, target: Tensor) -> Drawn | None:
         """The batch whose label tensor this is, or a view of all of it (`Variable`, `.detach()`,
         `.squeeze()`, a `.to()` that had nothing to do)."""
-        for drawn in self.snapshot():
-            if drawn.target is target:
-                return drawn
         address = target.data_ptr()
         for drawn in self.snapshot():
             if (
-                drawn.target.data_ptr() == address
+                drawn.address == address
                 and drawn.target.numel() == target.numel()
                 and drawn.target.dtype == target.dtype
                 and drawn.target.device == target.device
@@ -94,7 +97,7 @@ class Recent:
 
     def snapshot(self) -> tuple[Drawn, ...]:
         """All of them, the newest of each level first."""
-        return tuple(drawn for level in self._levels.values() for drawn in level)
+        return tuple(chain.from_iterable(self._levels.values()))
 
 
 def same_labels(candidates: tuple[Drawn, ...], target: Tensor) -> Drawn | None:
@@ -105,32 +108,32 @@ def same_labels(candidates: tuple[Drawn, ...], target: Tensor) -> Drawn | None:
         target: [B] on the CPU, a copy that the loop made.
     """
     labels = label_bytes(target)
-    return _newest(drawn for drawn in candidates if drawn.labels == labels)
+    return _newest([drawn for drawn in candidates if drawn.labels == labels])
 
 
 def same_input(candidates: tuple[Drawn, ...], print_: Tensor) -> Drawn | None:
     """The newest of these batches with exactly this input, by its fingerprint on the CPU; it may
     have been cast to another precision."""
     return _newest(
-        drawn
-        for drawn in candidates
-        if drawn.input is not None
-        and drawn.print.shape == print_.shape
-        and torch.equal(drawn.print.to(print_.dtype), print_)
+        [
+            drawn
+            for drawn in candidates
+            if drawn.input is not None
+            and drawn.print.shape == print_.shape
+            and torch.equal(drawn.print.to(print_.dtype), print_)
+        ]
     )
 
 
-def _newest(found: Iterator[Drawn]) -> Drawn | None:
-    newest = next(found, None)
-    if newest is None or any(other.level != newest.level for other in found):
-        return None
-    return newest
+def _newest(found: list[Drawn]) -> Drawn | None:
+    levels = {drawn.level for drawn in found}
+    return found[0] if len(levels) == 1 else None
 
 
 def label_bytes(target: Tensor) -> bytes:
     """Classes [B] as bytes, whatever integers they are: 32 of them are compared in the time of one
     `torch.equal`."""
-    values: bytes = target.reshape(-1).cpu().long().numpy().tobytes()
+    values: bytes = target.to("cpu", torch.int64).numpy().tobytes()
     return values
 
 
