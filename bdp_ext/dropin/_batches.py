@@ -1,5 +1,6 @@
 """Batches of dataset indices without the pruned samples, and a record of what was drawn."""
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,7 +12,33 @@ from torch.utils.data.distributed import DistributedSampler
 from bdp_ext.dropin._level import Level
 
 
-class LiveBatches(BatchSampler):
+class _StandIn(BatchSampler):
+    """Stands for a batch sampler: what is not its own is read from that one, and what a loop sets
+    (`loader.batch_sampler.batch_size = 32`) is set there.
+
+    Args:
+        inner: that one.
+        own: further attributes of its own.
+    """
+
+    inner: Any
+
+    def __init__(self, inner: Any, **own: Any) -> None:
+        self.__dict__.update(inner=inner, **own)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.inner, name)  # sampler, batch_size, drop_last, set_epoch, ...
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            setattr(self.inner, name, value)
+
+
+class LiveBatches(_StandIn):
     """What a batch sampler yields, without the samples that are pruned.
 
     Until the first pruning these are its batches. After it, what is left of its order is cut into
@@ -23,14 +50,20 @@ class LiveBatches(BatchSampler):
         level: whose live samples count.
     """
 
+    level: Level
+    _plain: bool
+    _drawn_in_pass: int | None  # by a batch sampler of the user's own
+    _largest: int  # batch of such a one
+
     def __init__(self, inner: Any, level: Level) -> None:
-        self.inner = inner
-        self.level = level
-        self.sampler: Any = getattr(inner, "sampler", None)
-        self.drop_last = bool(getattr(inner, "drop_last", False))
-        self.batch_size = int(getattr(inner, "batch_size", None) or 1)
-        self._plain = type(inner) is BatchSampler
-        self._drawn_in_pass: int | None = None  # by a batch sampler of the user's own
+        plain = type(inner) is BatchSampler
+        super().__init__(
+            copy.copy(inner) if plain else inner,  # the user's loader keeps its batch size
+            level=level,
+            _plain=plain,
+            _drawn_in_pass=None,
+            _largest=1,
+        )
 
     def __iter__(self) -> Iterator[list[Any]]:
         # As torch does: a BatchSampler asks its sampler with the first batch, any other one now.
@@ -70,7 +103,8 @@ class LiveBatches(BatchSampler):
         return max(1, round(draws * self.level.left / self.level.initial))
 
     def _cut(self) -> Iterator[list[Any]]:
-        level, size, first = self.level, self.batch_size, True
+        level, size, first = self.level, self._size(), True
+        drop_last = self._drop_last()
         samples, filtered = self._samples(), level.pruned
         batch = [*islice(samples, size)]
         while len(batch) == size:
@@ -78,36 +112,44 @@ class LiveBatches(BatchSampler):
             first = False
             if level.pruned is not filtered:  # since the last batch
                 samples, filtered = self._alive(samples), True
+            if not drop_last:  # as torch does: a loop may change it during a pass
+                size = self._size()
             batch = [*islice(samples, size)]
-        if batch and self._use_rest(len(batch), first):
+        if batch and self._use_rest(len(batch), first, drop_last):
             yield batch
 
-    def _use_rest(self, rest: int, first: bool) -> bool:
+    def _size(self) -> int:
+        return max(self._largest, int(getattr(self.inner, "batch_size", None) or 1))
+
+    def _drop_last(self) -> bool:
+        return bool(getattr(self.inner, "drop_last", False))
+
+    def _use_rest(self, rest: int, first: bool, drop_last: bool) -> bool:
         if self.level.pruned:  # and a pass is never empty
-            return first or (not self.drop_last and (rest > 1 or self.batch_size == 1))
-        return not self.drop_last
+            return first or (not drop_last and (rest > 1 or self._size() == 1))
+        return not drop_last
 
     def _merged(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
         level, rest, drawn, first = self.level, [], 0, True
         for batch in batches:
             drawn += len(batch)
-            self.batch_size = max(self.batch_size, len(batch))
+            self._largest = max(self._largest, len(batch))
             if not level.pruned:
                 yield batch
                 first = False
                 continue
             rest += [index for index in batch if level.alive[index]]
-            while len(rest) >= self.batch_size:
-                yield rest[: self.batch_size]
-                rest, first = rest[self.batch_size :], False
+            while len(rest) >= (size := self._size()):
+                yield rest[:size]
+                rest, first = rest[size:], False
         self._drawn_in_pass = drawn
-        if not (level.known or level.pruned) and drawn + self.batch_size <= level.initial:
+        if not (level.known or level.pruned) and drawn + self._size() <= level.initial:
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} batch sampler {type(self.inner).__name__} drew "
                 f"{drawn} of {level.initial} samples in a pass and does not say which it may draw; "
                 "give it an attribute `indices` or pass indices=(train_indices, valid_indices)."
             )
-        if rest and self._use_rest(len(rest), first):
+        if rest and self._use_rest(len(rest), first, self._drop_last()):
             yield rest
 
     def __len__(self) -> int:
@@ -116,14 +158,14 @@ class LiveBatches(BatchSampler):
         if not self.level.pruned:
             return len(self.inner)
         if not self._plain:
-            draws = self._drawn_in_pass or len(self.inner) * self.batch_size
+            draws = self._drawn_in_pass or len(self.inner) * self._size()
             samples = round(draws * self.level.left / self.level.initial)
         elif isinstance(self.sampler, DistributedSampler):
             samples = len(_over(self.sampler, range(self.level.left)))
         else:
             samples = self._wanted() or self.level.left
-        full, rest = divmod(samples, self.batch_size)
-        return full + (rest > 0 and self._use_rest(rest, full == 0))
+        full, rest = divmod(samples, self._size())
+        return full + (rest > 0 and self._use_rest(rest, full == 0, self._drop_last()))
 
 
 def _over(sampler: DistributedSampler[Any], live: Sequence[int]) -> DistributedSampler[Any]:
@@ -140,7 +182,7 @@ def _over(sampler: DistributedSampler[Any], live: Sequence[int]) -> DistributedS
     return same
 
 
-class Recorder(BatchSampler):
+class Recorder(_StandIn):
     """Passes batches of indices on and remembers those of the newest pass, in order.
 
     Attributes:
@@ -148,14 +190,10 @@ class Recorder(BatchSampler):
             each pass.
     """
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.drawn: deque[list[Any]] = deque()
+    drawn: deque[list[Any]]
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)  # sampler, batch_size, drop_last, set_epoch, ...
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner, drawn=deque())
 
     def __iter__(self) -> Iterator[list[Any]]:
         drawn: deque[list[Any]] = deque()
