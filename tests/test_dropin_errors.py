@@ -348,6 +348,16 @@ def test_a_collate_function_that_drops_samples():
         next(batches)
 
 
+def test_a_batch_that_keeps_its_tensors_to_itself():
+    class Hidden:
+        def __init__(self, samples):
+            self.samples = samples
+
+    train_queue, _ = call(DataLoader(Images(), BATCH, collate_fn=Hidden))
+    with pytest.raises(RuntimeError, match="no tensor .* yields, a Hidden; .* with keys"):
+        next(iter(train_queue))
+
+
 def test_labels_that_the_data_set_keeps_are_not_those_it_yields():
     class Shifted(Images):
         def __getitem__(self, index):

@@ -52,6 +52,19 @@ def named(samples):
     return {"index": torch.tensor(index), "image": torch.stack(images), "y": torch.tensor(labels)}
 
 
+class Graphs:
+    """A batch as PyTorch Geometric makes it: no `Mapping`, but with keys."""
+
+    def __init__(self, samples):
+        self._store = named(samples)
+
+    def keys(self):
+        return list(self._store)
+
+    def __getitem__(self, key):
+        return self._store[key]
+
+
 class Numbered(Images):
     def __getitem__(self, index):
         return (*super().__getitem__(int(index)), int(index))
@@ -81,6 +94,7 @@ LOADERS = {
     "own_batches": lambda d: DataLoader(d, batch_sampler=Own(N)),
     "own_class": lambda d: Rebuilt(d, SIZE, shuffle=True),
     "collate": lambda d: DataLoader(d, SIZE, shuffle=True, collate_fn=named),
+    "keys": lambda d: DataLoader(d, SIZE, shuffle=True, collate_fn=Graphs),
     "workers": lambda d: DataLoader(d, SIZE, shuffle=True, num_workers=2),
     "persistent": lambda d: DataLoader(
         d, SIZE, shuffle=True, num_workers=2, persistent_workers=True
@@ -95,7 +109,7 @@ def train(queue, criterion, weight):
     """One epoch; the samples drawn, and the losses."""
     drawn, losses = [], []
     for batch in queue:
-        if isinstance(batch, dict):
+        if isinstance(batch, (dict, Graphs)):
             images, target, index = batch["image"], batch["y"], batch["index"]
         else:
             images, target, *rest = batch
@@ -321,6 +335,7 @@ def test_hooks_go_silent_with_their_loaders():
         lambda x, y: ConcatDataset([TensorDataset(x[:9], y[:9]), TensorDataset(x[9:], y[9:])]),
         lambda x, y: With(x, y, "labels", y.numpy()),
         lambda x, y: With(x, y, "samples", [("file", label) for label in y.tolist()]),
+        lambda x, y: With(x, y, "img_list", [("file", label) for label in y.tolist()]),
         lambda x, y: With(x, y, "inner", TensorDataset(x, y)),
         lambda x, y: With(x, y, "targets", (1 - y).tolist(), target_transform=lambda t: 1 - t),
         lambda x, y: With(x, y, "labels", y.view(-1, 1).tolist()),

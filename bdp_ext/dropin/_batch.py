@@ -1,6 +1,6 @@
 """Finds the labels, and the inputs, in what a loader yields."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -53,6 +53,12 @@ class Finder:
 
     def _locate(self, batch: Any, index: Sequence[Any]) -> Path:
         found = list(_tensors(batch, ()))
+        if not found:
+            raise RuntimeError(
+                f"bdp_ext.prune: no tensor can be found in what the {self._level.name} loader "
+                f"yields, a {type(batch).__name__}; let its collate function return a tuple, a "
+                "list, or a mapping with keys()."
+            )
         if self._last:
             found.reverse()
         labels = self._level.labels[as_tensor(index)]
@@ -87,9 +93,9 @@ class Finder:
 def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
     if isinstance(value, Tensor):
         yield path, value
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _tensors(part, (*path, key))
     elif isinstance(value, (list, tuple)):
         for place, part in enumerate(value):
             yield from _tensors(part, (*path, place))
+    elif callable(getattr(value, "keys", None)):  # a mapping, or a batch of PyTorch Geometric
+        for key in value.keys():
+            yield from _tensors(value[key], (*path, key))

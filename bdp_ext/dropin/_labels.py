@@ -35,7 +35,7 @@ def labels_of(dataset: Any, given: Any, level: str) -> Tensor:
         where = (
             f"what was passed has no class for each of its {len(dataset)} samples"
             if given is not None
-            else f"it has none of the attributes {', '.join(ATTRIBUTES)}"
+            else f"it has none of the attributes {', '.join(ATTRIBUTES)}, and no list of (..., label)"
         )
         raise ValueError(
             f"bdp_ext.prune: the labels of the {level} data set {type(dataset).__name__} cannot be "
@@ -59,11 +59,11 @@ def find_labels(dataset: Any) -> Tensor | None:
         labels = as_labels(getattr(dataset, name, None), len(dataset))
         if labels is not None:
             return _transformed(dataset, labels)
-    samples = getattr(dataset, "samples", None)
-    if isinstance(samples, list) and samples and isinstance(samples[0], (tuple, list)):
-        labels = as_labels([sample[-1] for sample in samples], len(dataset))
-        if labels is not None:
-            return _transformed(dataset, labels)
+    for samples in getattr(dataset, "__dict__", {}).values():  # as [(path, label), ...]
+        if isinstance(samples, list) and samples and isinstance(samples[0], (tuple, list)):
+            labels = as_labels([sample[-1] for sample in samples], len(dataset))
+            if labels is not None:
+                return _transformed(dataset, labels)
     inner = [part for part in inner_datasets(dataset).values() if len(part) == len(dataset)]
     return find_labels(inner[0]) if len(inner) == 1 else None
 
