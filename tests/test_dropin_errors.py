@@ -450,3 +450,43 @@ def test_samples_are_numbers():
     train_queue, _valid_queue = call(train=DataLoader(Cropped(), BATCH, sampler=Named()))
     with pytest.raises(TypeError, match=r"a sampler draws \(0, 'crop'\), and samples are known"):
         next(iter(train_queue))
+
+
+def alternate(train_queue, valid_queue, criterion, model, epochs):
+    """FBNet: a pass of the weights, then one of alpha."""
+    for _ in range(epochs):
+        for queue in (train_queue, valid_queue):
+            for images, target in queue:
+                criterion(model(images), target).backward()
+
+
+def test_a_pass_of_alpha_after_the_pass_of_the_weights_is_told(caplog):
+    criterion = nn.CrossEntropyLoss()
+    train_queue, valid_queue = call(criterion=criterion, epochs=5, interval=2)
+    alternate(train_queue, valid_queue, criterion, Network(), 3)
+    assert [r.getMessage() for r in caplog.records if "come after the pass" in r.getMessage()]
+    assert len(train_queue.pruner.live_indices["valid"]) == 80
+
+
+def test_epochs_that_are_passes_over_the_validation_queue_are_told(caplog):
+    """iDARTS: several training batches for each of the validation queue."""
+    criterion, model = nn.CrossEntropyLoss(), Network()
+    train_queue, valid_queue = call(criterion=criterion)
+    for images, target in valid_queue:
+        for _ in range(3):
+            images_train, target_train = next(iter(train_queue))
+            criterion(model(images_train), target_train).backward()
+        criterion(model(images), target).backward()
+    told = [r for r in caplog.records if "where that pass is the loop's epoch" in r.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_call_in_every_epoch_is_told(caplog):
+    """CDARTS builds its criterion in the function that trains one epoch."""
+    given, model = queues(), Network()
+    for epoch in range(2):
+        criterion = nn.CrossEntropyLoss()
+        both = bdp_ext.prune(*given, criterion, epochs=5)
+        alternate(*both, criterion, model, 1)
+        told = ["the same loaders before" in r.getMessage() for r in caplog.records]
+        assert any(told) == bool(epoch)

@@ -60,6 +60,7 @@ class Clock:
 
     Attributes:
         patience: how many batches have to be trained before an epoch can have ended.
+        singly: whether the last epoch was drawn with `next(iter(queue))`.
     """
 
     def __init__(self, unit: str, batches: Callable[[], int]) -> None:
@@ -69,6 +70,7 @@ class Clock:
         self._passes: list[Pass] = []
         self._singles: list[Pass] = []
         self._trained = 0
+        self.singly = False
         self.patience = self._steps if unit == "step" else NEVER
 
     def follow(self, batches: Callable[[], int]) -> None:
@@ -118,7 +120,8 @@ class Clock:
             elif not any(other.trained for other in self._passes):  # else an extra batch
                 self._singles.append(one)
         singles = sum(one.trained for one in self._singles)
-        over |= 0 < self._batches() <= singles
+        self.singly = not over and 0 < self._batches() <= singles
+        over |= self.singly
         if over:
             self._singles = []
         return over

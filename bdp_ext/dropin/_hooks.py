@@ -134,6 +134,7 @@ class Hook:
     Attributes:
         kind: of module that it hangs on.
         watch: to be noted by; None when it, or the training queue, is gone.
+        begun: whether an epoch is over.
         over: whether the loop may be done with the loaders, or has been told that it needs them.
     """
 
@@ -142,7 +143,7 @@ class Hook:
     def __init__(self, watch: Watch) -> None:
         self._watch = weakref.ref(watch)
         self.watch: Callable[[], Watch | None] = self._watch
-        self.over = False
+        self.begun = self.over = False
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         raise NotImplementedError

@@ -26,6 +26,18 @@ NONE_SCORED = (
     "given: pass both, and call bdp_ext.prune before the %s is copied."
 )
 
+ONE_SCORE = (
+    "bdp_ext: epoch %d: no sample of the validation level has two scores yet, so none is pruned: its "
+    "steps have just begun, or they come after the pass over the training queue that ends the epoch; "
+    "then pass unit='manual' and call train_queue.pruner.end_epoch() after them."
+)
+
+SHORT_EPOCHS = (
+    "bdp_ext: epoch %d: as many training batches as an epoch has were drawn twice within one pass "
+    "over the validation queue; where that pass is the loop's epoch, pass unit='manual' to "
+    "bdp_ext.prune and call train_queue.pruner.end_epoch() after it."
+)
+
 Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
 
 Attach = Callable[
@@ -74,7 +86,9 @@ class DropInPruner(Single):
         self._began = 0  # the newest pass when the epoch began
         self._calls = 0  # of what is hooked, before the pass under way
         self._refused = 0  # times that a first epoch without a score was refused
-        self._told: set[str] = set()  # levels that had no score when a pruning was due
+        self._told: set[str] = set()  # of what the user has been warned, and need not be again
+        self._valid_pass = Pass()  # the newest
+        self._valid_epoch = 0  # when it began
         self._group = 1  # batches that may wait to be scored
 
     @property
@@ -201,6 +215,11 @@ class DropInPruner(Single):
             self._calls = self._watch.calls
         return self._clock.open()
 
+    def open_valid(self) -> Pass:
+        """The validation queue begins a pass."""
+        self._valid_pass, self._valid_epoch = Pass(), self.epoch
+        return self._valid_pass
+
     def asked(self) -> None:
         """The training queue is asked for the next batch."""
         waiting = len(self._watch.reached)
@@ -264,7 +283,14 @@ class DropInPruner(Single):
     def _end_epoch(self) -> None:
         self.epoch += 1
         self._began = self._watch.calls
+        self._hook.begun = True
         self._hook.over |= self.epoch + 1 >= self._epochs
+        if (
+            self._clock.singly
+            and not self._valid_pass.over
+            and self.epoch >= self._valid_epoch + 2
+        ):
+            self._tell("pass", SHORT_EPOCHS, self.epoch)
         for name, level in self.levels.items():
             if level.pruner is None:
                 continue
@@ -276,11 +302,19 @@ class DropInPruner(Single):
                     "epoch %d: %s level pruned from %d to %d samples",
                     self.epoch, name, pruning.before, pruning.after,
                 )  # fmt: skip
-                if pruning.asked and pruning.unscored == pruning.before and name not in self._told:
-                    self._told.add(name)
-                    log.warning(NONE_SCORED, self.epoch, name, self._kind, self._kind)
+                if pruning.asked and pruning.unscored == pruning.before:
+                    if name == "valid" and not level.pruner.window.scores.isnan().all():
+                        self._tell(name, ONE_SCORE, self.epoch)
+                    else:
+                        self._tell(name, NONE_SCORED, self.epoch, name, self._kind, self._kind)
             if self.epoch in self._stage_ends:
                 level.pruner.window.forget()
+
+    def _tell(self, what: str, text: str, *values: Any) -> None:
+        """Warn, once of each thing."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning(text, *values)
 
     def _check_idle(self) -> None:
         """Refuse a first epoch in which no training batch was scored; an evaluation, or a look at

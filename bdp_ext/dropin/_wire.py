@@ -22,6 +22,9 @@ class _Valid(Draws):
         self._remember = watch.recent.of(level.name).appendleft
         self._find = Finder(level, inputs=inputs).find
 
+    def open(self) -> Pass:
+        return self._pruner.open_valid()
+
     def ended(self) -> None:
         self._pruner.tick(asked=False)
 

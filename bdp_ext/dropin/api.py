@@ -4,6 +4,7 @@ import bdp_ext
 train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs=args.epochs)
 """
 
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bdp_ext.dropin._build import Options, check_queues
-from bdp_ext.dropin._hooks import Select
+from bdp_ext.dropin._hooks import Hook, Select
 from bdp_ext.dropin._loader import LookAlike
 from bdp_ext.dropin._pruner import DropInPruner
 from bdp_ext.dropin._wire import wire
 from bdp_ext.pruning.balance import CapsExpression
 
+AGAIN = (
+    "bdp_ext.prune: it was given the same loaders before, in a search that is not over, and now begins "
+    "anew with all samples; call it once, before the loop, let the loop use the loaders that it "
+    "returns, and call train_queue.pruner.watch(criterion) for a criterion that is built later."
+)
+
 _newest: weakref.ref[DropInPruner] | None = None
+_given: weakref.WeakKeyDictionary[DataLoader[Any], Hook] = weakref.WeakKeyDictionary()
+"""The training queues, as they were given, and how far the newest search with each has come."""
+
+log = logging.getLogger("bdp_ext")
 
 
 def prune(
@@ -122,6 +133,9 @@ def prune(
     check_queues(train_queue, valid_queue, level)
     train, validation, pruner = wire(options, train_queue, valid_queue, kind, logits)
     pruner.watch(*modules)
+    before, _given[train_queue] = _given.get(train_queue), pruner._hook
+    if before is not None and before.begun and not before.over:
+        log.warning(AGAIN)
     global _newest
     _newest = weakref.ref(pruner)
     return train if validation is None else (train, validation)
