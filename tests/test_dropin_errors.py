@@ -354,7 +354,7 @@ def test_a_batch_that_keeps_its_tensors_to_itself():
             self.samples = samples
 
     train_queue, _ = call(DataLoader(Images(), BATCH, collate_fn=Hidden))
-    with pytest.raises(RuntimeError, match="no tensor .* yields, a Hidden; .* with keys"):
+    with pytest.raises(RuntimeError, match=r"no tensor .* yields, a Hidden; .* with keys"):
         next(iter(train_queue))
 
 

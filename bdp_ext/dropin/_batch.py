@@ -96,6 +96,6 @@ def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
     elif isinstance(value, (list, tuple)):
         for place, part in enumerate(value):
             yield from _tensors(part, (*path, place))
-    elif callable(getattr(value, "keys", None)):  # a mapping, or a batch of PyTorch Geometric
-        for key in value.keys():
+    elif callable(keys := getattr(value, "keys", None)):  # a mapping, or PyTorch Geometric's batch
+        for key in keys():
             yield from _tensors(value[key], (*path, key))

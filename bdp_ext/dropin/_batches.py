@@ -22,6 +22,7 @@ class _StandIn(BatchSampler):
     """
 
     inner: Any
+    sampler: Any  # of that one
 
     def __init__(self, inner: Any, **own: Any) -> None:
         self.__dict__.update(inner=inner, **own)

@@ -35,7 +35,7 @@ def labels_of(dataset: Any, given: Any, level: str) -> Tensor:
         where = (
             f"what was passed has no class for each of its {len(dataset)} samples"
             if given is not None
-            else f"it has none of the attributes {', '.join(ATTRIBUTES)}, and no list of (..., label)"
+            else f"it has none of the attributes {', '.join(ATTRIBUTES)} nor (..., label) pairs"
         )
         raise ValueError(
             f"bdp_ext.prune: the labels of the {level} data set {type(dataset).__name__} cannot be "

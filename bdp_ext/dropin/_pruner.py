@@ -27,9 +27,9 @@ NONE_SCORED = (
 )
 
 ONE_SCORE = (
-    "bdp_ext: epoch %d: no sample of the validation level has two scores yet, so none is pruned: its "
-    "steps have just begun, or they come after the pass over the training queue that ends the epoch; "
-    "then pass unit='manual' and call train_queue.pruner.end_epoch() after them."
+    "bdp_ext: epoch %d: no sample of the validation level has two scores yet, so none is pruned: "
+    "its steps have just begun, or they come after the pass over the training queue that ends the "
+    "epoch; then pass unit='manual' and call train_queue.pruner.end_epoch() after them."
 )
 
 SHORT_EPOCHS = (
@@ -285,11 +285,7 @@ class DropInPruner(Single):
         self._began = self._watch.calls
         self._hook.begun = True
         self._hook.over |= self.epoch + 1 >= self._epochs
-        if (
-            self._clock.singly
-            and not self._valid_pass.over
-            and self.epoch >= self._valid_epoch + 2
-        ):
+        if self._clock.singly and not self._valid_pass.over and self.epoch >= self._valid_epoch + 2:
             self._tell("pass", SHORT_EPOCHS, self.epoch)
         for name, level in self.levels.items():
             if level.pruner is None:

@@ -20,9 +20,9 @@ from bdp_ext.dropin._wire import wire
 from bdp_ext.pruning.balance import CapsExpression
 
 AGAIN = (
-    "bdp_ext.prune: it was given the same loaders before, in a search that is not over, and now begins "
-    "anew with all samples; call it once, before the loop, let the loop use the loaders that it "
-    "returns, and call train_queue.pruner.watch(criterion) for a criterion that is built later."
+    "bdp_ext.prune: it was given the same loaders before, in a search that is not over, and now "
+    "begins anew with all samples; call it once, before the loop, let the loop use the loaders "
+    "that it returns, and call train_queue.pruner.watch(criterion) for a criterion built later."
 )
 
 _newest: weakref.ref[DropInPruner] | None = None

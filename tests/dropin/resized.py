@@ -76,7 +76,8 @@ def search(prune):
         batches.resize(TEST_BATCH, False)
         with torch.no_grad():
             seen = [len(target) for _, target in valid_queue]
-        assert len(seen) == len(valid_queue) and seen[:-1] == [TEST_BATCH] * (len(seen) - 1)
+        assert len(seen) == len(valid_queue)
+        assert seen[:-1] == [TEST_BATCH] * (len(seen) - 1)
         sizes.append(sum(seen))
     if oracle:
         assert given[1].batch_sampler.batch_size == 16  # the given loaders stay as they are
