@@ -6,7 +6,8 @@
 FOLDER holds a checkout of quark0/darts, yuhuixu1993/PC-DARTS, chenxin061/pdarts,
 Sunshine-Ye/Beta-DARTS, D-X-Y/AutoDL-Projects, xiangning-chen/SmoothDARTS, automl/RobustDARTS,
 automl/nasbench-1shot1, khanrc/pt.darts, xiangning-chen/DrNAS, ruocwang/darts-pt, lightaime/sgas,
-xiaomi-automl/FairDARTS or antoyang/NAS-Benchmark. It is not changed: a temporary copy is patched
+xiaomi-automl/FairDARTS, antoyang/NAS-Benchmark, Meituan-AutoML/DARTS-, xiaomi-automl/NoisyDARTS,
+iboing/ISTA-NAS, AnnaAraslanova/FBNet or JunrQ/NAS. It is not changed: a temporary copy is patched
 for a current PyTorch and the CPU (repositories.py, repository_shim.py), gets the lines of
 docs/drop-in.md and is run as its README says, with a small network.
 """
@@ -89,6 +90,63 @@ RUNS = {
         Run("SmoothDARTS, GDAS, copies of the queue", "optimizers/gdas/train_search.py",
             AFTER_LOADERS, two_lines(), SMALL,
             edits=[(r"if not 'debug' in args\.save:", "if False:")]),  # queries a large file
+    ],
+    "plots/plot_beta_vs_valid_loss.py": [
+        Run("DARTS-", "src/search/train_search.py",
+            r" *train_queue, valid_queue, .*get_train_val_loaders.*",
+            two_lines(),
+            SMALL + " --space s5 --auxiliary_skip --decay linear --save HERE", folder="."),
+    ],
+    "verify_transfer.py": [
+        Run("NoisyDARTS", "train_search.py", AFTER_LOADERS,
+            two_lines(),
+            SMALL + " --add_noise_skip",
+            edits=[(r"utils\.save_file\(.*", ""),  # large figures
+                   (r"model = NetworkCIFAR", "return  # ")]),
+    ],
+    "ista_nas/search/inner_trainer.py": [
+        Run(f"ISTA-NAS, {kind}", f"tools/{script}.py", r" *trainer = Trainer\(args\)",
+            "import bdp_ext\n" + lines,
+            "--data DATA --epochs 3 --batch_size 64 --init_channels 2 --layers 3",
+            edits=[(rf"(from {package}) import Trainer",  # MOSEK is not free
+                    r"\1 import Trainer, trainer as inside\n"
+                    r"inside.LASSO.solve = lambda self, b: np.linalg.pinv(self.A) @ b")],
+            epochs=epochs)
+        for kind, script, package, lines, epochs in (
+            ("two stages", "train_search", "ista_nas",
+             "trainer.train_queue, trainer.valid_queue = bdp_ext.prune(trainer.train_queue, "
+             "trainer.valid_queue, model=trainer.search_trainer.model, epochs=args.epochs)", 3),
+            ("one stage, one level", "train_search_single", "ista_nas_single",
+             "trainer.train_queue = bdp_ext.prune(trainer.train_queue, level='train', "
+             "model=trainer.search_trainer.model, logits=0, epochs=2 * args.epochs)", 6),
+        )
+    ],
+    "supernet_main_file.py": [
+        Run("FBNet, a pass of thetas after each of the weights", "supernet_main_file.py",
+            r" *criterion = SupernetLoss\(\).*",
+            two_lines("5", queues="train_w_loader, train_thetas_loader"),
+            "--train_or_sample train",
+            edits=[(r"(from fbnet_building_blocks.*)",
+                    r"\1\nCONFIG_SUPERNET['dataloading'].update("
+                    r"batch_size=64, w_share_in_train=.5, path_to_save_data='data')\n"
+                    r"CONFIG_SUPERNET['logging'].update(path_to_log_file='log')\n"
+                    r"CONFIG_SUPERNET['train_settings'].update(cnt_epochs=5, "
+                    r"train_thetas_from_the_epoch=1)"),
+                   (r"( +)(model = nn\.DataParallel\(model, .*)",  # of 224 pixels
+                    r"\1model.last_stages.avg_pool_k7 = nn.AdaptiveAvgPool2d(1)\n\1\2")],
+            epochs=5),
+    ],
+    "fbnet-pytorch/train_cifar10.py": [
+        Run("JunrQ/NAS, FBNet, both levels the same images", "fbnet-pytorch/train_cifar10.py",
+            r"model = FBNet\((.*\n)+? +speed_f=.*",
+            two_lines("3", "model._criterion", "train_queue, val_queue"),
+            "--batch-size 64",
+            edits=[(r"from data import.*",  # is Python 2
+                    r"import model as of\nof.DataParallel = lambda net, _: net"),
+                   (r"'/home/zhouchangqing/nas/'", "'data'"),
+                   (r"'/home1/nas/fbnet-pytorch/'", "'run'"),
+                   (r"total_epoch = 90", "total_epoch = 2"),
+                   (r"start_w_epoch = 2", "start_w_epoch = 1")]),
     ],
     "src/search/train_search.py": [
         Run(f"RobustDARTS, {kind}", "src/search/train_search.py",
@@ -178,6 +236,7 @@ def check(source: Path, run: Run, data: Path, images: int, timeout: int) -> bool
         return False
     report = json.loads(line.group(1))
     asked = [row["asked"] for row in report["prunings"]]
+    train = [row for row in report["prunings"] if row["level"] == "train"]
     print(
         f"{run.name}: {report['epochs']} epochs, {report['batches_scored']} batches scored, "
         f"{report['unmatched']} forward passes of no batch, samples left {report['left']}, "
@@ -185,7 +244,7 @@ def check(source: Path, run: Run, data: Path, images: int, timeout: int) -> bool
     )
     return (
         report["epochs"] == run.epochs
-        and report["left"]["train"] < images // 2
+        and any(row["after"] < row["before"] for row in train)
         and report["unmatched"] == report["scores_of_no_call"] == 0
     )
 

@@ -35,6 +35,8 @@ OLD_PYTORCH = [
     (r"os\.mkdir\(path\)", "os.makedirs(path)"),
     (r"\.train_data\.shape", ".data.shape"),
     (r"torch\.device\(\"cuda\"\)", 'torch.device("cpu")'),
+    (r"device='cuda'", "device='cpu'"),
+    (r"num_workers=\d\d\b", "num_workers=0"),
     (r"np\.sum\(np\.prod\(v\.size\(\)\) for", "sum(np.prod(v.size()) for"),
 ]
 

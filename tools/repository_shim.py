@@ -17,7 +17,10 @@ import sys
 from collections import defaultdict
 from unittest.mock import MagicMock
 
-MISSING = "tensorboardX nats_bench nasbench ConfigSpace seaborn IPython graphviz GPUtil"
+MISSING = (
+    "tensorboardX nats_bench nasbench ConfigSpace seaborn IPython graphviz GPUtil thop cvxpy "
+    "termcolor"
+)
 for package in MISSING.split():
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name is no package
@@ -29,6 +32,8 @@ if isinstance(sys.modules.get("tensorboardX"), MagicMock):  # a run's folder is 
         return MagicMock()
 
     sys.modules["tensorboardX"].SummaryWriter = writer
+if isinstance(sys.modules.get("termcolor"), MagicMock):
+    sys.modules["termcolor"].colored = lambda text, *_, **__: text
 sys.modules["nas_201_api"] = MagicMock()  # asks for a file of several GB
 
 if any("train" in part or "search" in part for part in sys.orig_argv[1:]):
