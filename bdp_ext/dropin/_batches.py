@@ -104,8 +104,8 @@ class LiveBatches(_StandIn):
         return max(1, round(draws * self.level.left / self.level.initial))
 
     def _cut(self) -> Iterator[list[Any]]:
-        level, size, first = self.level, self._size(), True
-        drop_last = self._drop_last()
+        level, inner, first = self.level, self.inner, True
+        size, drop_last = inner.batch_size, inner.drop_last
         samples, filtered = self._samples(), level.pruned
         batch = [*islice(samples, size)]
         while len(batch) == size:
@@ -114,7 +114,7 @@ class LiveBatches(_StandIn):
             if level.pruned is not filtered:  # since the last batch
                 samples, filtered = self._alive(samples), True
             if not drop_last:  # as torch does: a loop may change it during a pass
-                size = self._size()
+                size = inner.batch_size
             batch = [*islice(samples, size)]
         if batch and self._use_rest(len(batch), first, drop_last):
             yield batch
