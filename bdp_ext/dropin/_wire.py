@@ -1,5 +1,6 @@
 """Ties levels, look-alike loaders, clock and hooks together."""
 
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -7,7 +8,7 @@ from torch.utils.data import DataLoader
 from bdp_ext.dropin._batch import Finder
 from bdp_ext.dropin._build import Options
 from bdp_ext.dropin._clock import Clock, Pass
-from bdp_ext.dropin._hooks import CriterionHook, ModelHook, Select, Watch
+from bdp_ext.dropin._hooks import CriterionHook, Hook, ModelHook, Select, Watch
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws, LookAlike, look_alike
 from bdp_ext.dropin._pairs import PairCollate, Pairs, SharedLevel
@@ -84,22 +85,29 @@ def wire(
     watch = Watch()
     hook = ModelHook(watch, select) if kind == "model" else CriterionHook(watch)
     ends = options.stage_ends(len(train_queue))
+    attach = partial(_attach, clock, watch, hook, kind)
     pruner = DropInPruner(levels, clock, watch, hook, kind, ends, attach)
     return *attach(pruner, train_queue, valid_queue), pruner
 
 
-def attach(
-    pruner: DropInPruner, train_queue: DataLoader[Any], valid_queue: DataLoader[Any] | None
+def _attach(
+    clock: Clock,
+    watch: Watch,
+    hook: Hook,
+    kind: str,
+    pruner: DropInPruner,
+    train_queue: DataLoader[Any],
+    valid_queue: DataLoader[Any] | None,
 ) -> tuple[LookAlike, LookAlike | None]:
     """Look-alikes of loaders over a handle's levels, which report to it."""
-    levels, watch, kind = pruner.levels, pruner._watch, pruner._kind
+    levels = pruner.levels
     second = levels.get("valid")
     inside: dict[str, Any] = {}
     if isinstance(second, SharedLevel):
         inside["dataset"] = Pairs(train_queue.dataset, second.dataset, second.reader)
         inside["collate_fn"] = PairCollate(train_queue.collate_fn)
     train = look_alike(train_queue, levels["train"], inside)
-    pruner._clock.follow(train._recorder.__len__)
+    clock.follow(train._recorder.__len__)
 
     inputs = kind == "model"
     draws: Draws
@@ -110,7 +118,7 @@ def attach(
     else:
         draws = _Train(pruner, watch, levels["train"], inputs)
     train.tell(draws, pruner)
-    pruner._hook.follow(draws)
+    hook.follow(draws)
     if valid_queue is None or second is None:
         return train, None
     valid = look_alike(valid_queue, second)
