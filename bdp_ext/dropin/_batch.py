@@ -46,7 +46,7 @@ class Finder:
                 f"yielded {target.numel()} labels (a collate function that drops or repeats "
                 "samples?); let it keep one row per sample."
             )
-        drawn = Drawn(self._level.name, index, target, of)
+        drawn = Drawn(self._level, index, target, of)
         if self._input is not None:
             drawn.know_by(reduce(getitem, self._input, batch))
         return drawn

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin._clock import Pass
+from bdp_ext.dropin._level import Level
 
 KEPT = 16
 PRINT = 16
@@ -22,7 +23,7 @@ class Drawn:
     """A batch of one level, as the loop got it.
 
     Attributes:
-        level: "train" or "valid".
+        level: its level.
         index: which samples, as the data set numbers them, one per row.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
         of: the pass of the training queue it belongs to.
@@ -33,7 +34,7 @@ class Drawn:
     scored = 0
     input: weakref.ref[Tensor] | None = None
 
-    def __init__(self, level: str, index: Sequence[Any], target: Tensor, of: Pass | None) -> None:
+    def __init__(self, level: Level, index: Sequence[Any], target: Tensor, of: Pass | None) -> None:
         self.level = level
         self.index = index
         self.target = target

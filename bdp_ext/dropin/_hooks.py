@@ -5,16 +5,14 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_labels
-
-QUICK = hasattr(torch.zeros(1, requires_grad=True).sum().grad_fn, "_register_hook_dict")
-"""What `Tensor.register_hook` itself uses is torch's own, and private."""
+from bdp_ext.dropin._native import ScoredPass, hook_node, score_pass
 
 LOST = (
     "bdp_ext: the loaders that bdp_ext.prune returned are gone in the middle of the search, and "
@@ -48,8 +46,17 @@ class Unknown(NamedTuple):
         return self.match(self.candidates, self.key)
 
 
-Noted = tuple[int, Drawn | Unknown, Tensor]
-"""A forward pass: its number, its batch, and its logits [B, C], detached."""
+class UnscoredPass(NamedTuple):
+    """A forward pass: its number, its batch, and its logits [B, C], detached."""
+
+    order: int
+    of: Drawn | Unknown
+    logits: Tensor
+
+    @property
+    def address(self) -> int:
+        """Where its logits lie."""
+        return self.logits.data_ptr()
 
 
 class Watch:
@@ -61,47 +68,45 @@ class Watch:
     Attributes:
         recent: the batches drawn lately.
         calls: how often a hooked module was called, in any mode; the number of the newest pass.
-        reached: forward passes to be scored, in no order, perhaps more than once.
-        logits, target: of the newest pass that may be scored.
+        reached: forward passes that count, in no order, perhaps more than once.
+        newest, target: the newest of those a backward pass may reach, and the criterion's target.
         strange: whether that target is not a label tensor as a loader yielded it.
     """
 
     def __init__(self) -> None:
         self.recent = Recent()
         self.calls = 0
-        self.reached: list[Noted] = []
-        self.logits = torch.empty(1)
+        self.reached: list[ScoredPass | UnscoredPass] = []
+        self.newest: ScoredPass | UnscoredPass | None = None
         self.target: Tensor | None = None
         self.strange = False
         self._strangers = 0
-        self._carriers: list[Tensor] = []
 
-    def take(self) -> list[Noted]:
-        """The forward passes to be scored, in their order; they are then the caller's."""
-        reached = sorted(self.reached, key=itemgetter(0))
+    def take(self) -> list[ScoredPass | UnscoredPass]:
+        """The forward passes that count, in their order; they are then the caller's."""
+        reached = sorted(self.reached, key=attrgetter("order"))
         self.reached.clear()
         return reached
 
     def note(self, logits: Tensor, of: Drawn | Unknown) -> None:
-        """Have autograd say when a backward pass reaches these logits.
+        """Have autograd say when a backward pass reaches these logits."""
+        self.newest = noted = UnscoredPass(self.calls, of, logits.detach())
+        hook = partial(self._reach, noted)
+        if not hook_node(logits, hook):  # costs 6 us less
+            logits.register_hook(hook)
 
-        It is `logits.register_hook` without the handle to take it off again, which costs 15 us for
-        two passes. A node takes hooks in the form of a tensor that carries them: ours, so that the
-        user's stay as they are, and one for each thread that is here.
-        """
-        self.logits = detached = logits.detach()
-        reach = partial(self._reach, (self.calls, of, detached))
-        node = logits.grad_fn
-        if not QUICK or node is None or type(logits) is not Tensor or logits.output_nr:
-            logits.register_hook(reach)
-            return
-        try:
-            carrier = self._carriers.pop()
-        except IndexError:
-            carrier = torch.empty(0)
-        carrier._backward_hooks = {0: reach}
-        node._register_hook_dict(carrier)
-        self._carriers.append(carrier)
+    def score(self, logits: Tensor, of: Drawn) -> bool:
+        """As `note`, for a matrix of logits on the CPU, scored at once; False: it is another case,
+        and nothing was done."""
+        level = of.level
+        scored = score_pass(
+            self.reached, self.calls, of, logits, of.target, of.index, level.labels, level.position
+        )
+        if scored is None:
+            return False
+        self.newest = scored
+        self._values = logits.untyped_storage()  # so that their address stays their own
+        return True
 
     def unknown(self, key: Tensor, match: Match) -> Unknown | None:
         """A batch that is to be found later; None: none has been drawn so far."""
@@ -123,7 +128,7 @@ class Watch:
             copied.record()
         return Unknown(candidates, key, match, copied)
 
-    def _reach(self, noted: Noted, gradient: Tensor) -> None:
+    def _reach(self, noted: UnscoredPass, gradient: Tensor) -> None:
         self.reached.append(noted)
 
 
@@ -195,8 +200,12 @@ class CriterionHook(Hook):
         if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
             logits, target = given
             of = watch.recent.newest(target)
-            if of is not None and not _usual(logits, len(of.index)):
-                of = None
+            if of is not None:
+                if not watch.strange and watch.score(logits, of):
+                    watch.target = target
+                    return
+                if not _usual(logits, len(of.index)):
+                    of = None
         strange = of is None
         if of is None:
             found = _logits_and_target(given) if torch.is_grad_enabled() else None
@@ -207,7 +216,7 @@ class CriterionHook(Hook):
             if of is None:
                 return
         if strange or watch.strange:
-            if watch.logits.data_ptr() == logits.data_ptr():
+            if watch.newest is not None and watch.newest.address == logits.data_ptr():
                 _refuse_other(watch.target, target)
             watch.strange = strange
         watch.target = target

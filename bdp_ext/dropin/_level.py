@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdp_ext.dropin._native import ScoredPass
 from bdp_ext.pruning import LevelPruner
 
 
@@ -69,6 +70,11 @@ class Level(Single):
         int64, all on the CPU."""
         if self.pruner is not None:
             self.pruner.observe(self.position.index_select(0, index), logits, target)
+
+    def put(self, scored: ScoredPass) -> None:
+        """Take over the scores of a batch."""
+        if self.pruner is not None:
+            scored.put(self.pruner.window.row)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pruner is None else self.pruner.state_dict()

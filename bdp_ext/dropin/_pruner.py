@@ -1,6 +1,7 @@
 """The handle: both levels, their clock, and what the hooks and loaders report."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from bdp_ext.dropin._build import check_queues
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._drawn import as_tensor
-from bdp_ext.dropin._hooks import Hook, Unknown, Watch, hang
+from bdp_ext.dropin._hooks import Hook, Unknown, UnscoredPass, Watch, hang
 from bdp_ext.dropin._labels import members_of
 from bdp_ext.dropin._level import Level, Single
 from bdp_ext.dropin._loader import LookAlike
@@ -19,6 +20,9 @@ from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
 """Logits that may wait to be scored."""
+
+SCORED_WAITING = 32
+"""Scored batches that may wait to be written down."""
 
 NONE_SCORED = (
     "bdp_ext: epoch %d: no sample of the %s level has two scores, so none is pruned; that is right "
@@ -243,26 +247,38 @@ class DropInPruner(Single):
         """Score the forward passes that a backward pass has reached since."""
         if not self._watch.reached:
             return
-        first: dict[str, list[Batch]] = {name: [] for name in self.levels}
+        unscored: dict[Level, list[Batch]] = defaultdict(list)
         began = self._began
-        for order, of, logits in self._watch.take():
+        for noted in self._watch.take():
+            of = noted.of
             drawn = of.find() if isinstance(of, Unknown) else of
             if drawn is None:
                 self.unmatched += 1
                 continue
             scored = drawn.scored
-            if scored > began or scored >= order:
+            if scored > began or scored >= noted.order:
                 continue  # a later pass of the batch in this epoch, or a pass that is known
             if drawn.of is not None and not scored:
                 self._clock.train(drawn.of)
-            drawn.scored = order
-            first[drawn.level].append((drawn.index, drawn.target, logits))
-        self._group = max(1, MOST_WAITING // logits.numel())
-        for name, batches in first.items():
-            if batches:
-                self._score(self.levels[name], batches)
+            drawn.scored = noted.order
+            level = drawn.level
+            if isinstance(noted, UnscoredPass):
+                unscored[level].append((drawn.index, drawn.target, noted.logits))
+                self._group = max(1, MOST_WAITING // noted.logits.numel())
+                continue
+            if unscored:
+                self._score(unscored)
+            level.put(noted)
+            self._scored += 1
+            self._group = SCORED_WAITING
+        self._score(unscored)
 
-    def _score(self, level: Level, batches: list[Batch]) -> None:
+    def _score(self, unscored: dict[Level, list[Batch]]) -> None:
+        """Score these batches; the dictionary is empty then."""
+        while unscored:
+            self._score_level(*unscored.popitem())
+
+    def _score_level(self, level: Level, batches: list[Batch]) -> None:
         # Last batch first: where a sample stands twice, the last row wins.
         indices, targets, logits = zip(*reversed(batches), strict=True)
         index, target = as_tensor(*indices), torch.cat(targets).reshape(-1).cpu().long()

@@ -15,15 +15,31 @@ class ErrorWindow:
 
     Attributes:
         scores: [K, N] float32, NaN where a sample was not seen.
-        voe: [N] float32, NaN below two scores. Exact for samples seen this epoch; `settle` renews
-            the others.
         slot: the row of this epoch.
     """
 
     def __init__(self, length: int, samples: int, device: torch.device | str = "cpu") -> None:
         self.scores = torch.full((length, samples), float("nan"), device=device)
-        self.voe = torch.full((samples,), float("nan"), device=device)
+        self._voe = torch.full((samples,), float("nan"), device=device)
         self.slot = 0
+        self._row: Tensor | None = None  # of this epoch, where somebody else writes it
+
+    @property
+    def voe(self) -> Tensor:
+        """[N] float32, NaN below two scores. Exact for samples seen this epoch; `settle` renews the
+        others."""
+        if self._row is not None:
+            self._row = None
+            self._voe.copy_(ops.voe(self.scores))
+        return self._voe
+
+    @property
+    def row(self) -> Tensor:
+        """[N] float32: this epoch's scores, for somebody who has them already to write where they
+        are NaN. To be asked for each time."""
+        if self._row is None:
+            self._row = self.scores[self.slot]
+        return self._row
 
     def record(self, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch: index [B] int64, logits [B, C], target [B] int64, all on the window's
@@ -34,12 +50,15 @@ class ErrorWindow:
     def settle(self) -> None:
         """Renew the VoE of the samples this epoch did not show: their oldest score has left the
         window."""
+        if self._row is not None:
+            return  # all of it is renewed when it is asked for
         missed = self.scores[self.slot].isnan()
         if bool(missed.any()):
             self.voe[missed] = ops.voe(self.scores[:, missed])
 
     def advance(self) -> None:
         """Begin the next epoch: its row replaces the oldest one."""
+        _ = self.voe  # with the row that is over
         self.slot = (self.slot + 1) % self.scores.shape[0]
         self.scores[self.slot] = float("nan")
 

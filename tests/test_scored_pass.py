@@ -1,0 +1,241 @@
+"""A forward pass that is scored and hooked in one call of C++."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import bdp_ext
+from bdp_ext import _libraries, ops
+from bdp_ext.dropin import _hooks, _native
+from bdp_ext.pruning.window import ErrorWindow
+
+pytestmark = pytest.mark.skipif(
+    not (_libraries.loaded("cpu") and hasattr(torch.Tensor, "__dlpack_c_exchange_api__")),
+    reason="needs the compiled library, and DLPack's C structures in torch",
+)
+
+SAMPLES, CLASSES = 40, 5
+
+
+class Batch:
+    """Eight samples; sample n stands at place 39 - n of its level."""
+
+    def __init__(self, index=(7, 3, 39, 0, 12, 5, 8, 21), dtype=torch.float32):
+        self.labels = torch.arange(SAMPLES) % CLASSES
+        self.position = torch.arange(SAMPLES - 1, -1, -1)
+        self.index = list(index)
+        self.target = self.labels[self.index]
+        weight = torch.randn(len(self.index), CLASSES, requires_grad=True)
+        self.logits = (2 * weight).to(dtype)
+        self.reached = []
+
+    def score(self, **other):
+        given = {**vars(self), **other}
+        return _native.score_pass(
+            given["reached"],
+            given.get("order", 3),
+            given.get("of", "batch"),
+            *(given[name] for name in ("logits", "target", "index", "labels", "position")),
+        )
+
+    def row(self, scored) -> Tensor:
+        row = torch.full((SAMPLES,), float("nan"))
+        scored.put(row)
+        return row
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("strided", [False, True])
+def test_scores_stand_where_the_samples_do(dtype, strided):
+    batch = Batch(dtype=dtype)
+    if strided:
+        batch.logits = torch.cat([batch.logits, batch.logits], 1)[:, 2 : 2 + CLASSES]
+    scored = batch.score()
+    assert (scored.order, scored.of) == (3, "batch")
+    assert scored.address == batch.logits.data_ptr()
+    row = batch.row(scored)
+    assert torch.equal(row[batch.position[batch.index]], ops.el2n(batch.logits, batch.target))
+    assert int(row.isnan().sum()) == SAMPLES - len(batch.index)
+
+
+def test_it_is_noted_when_a_backward_pass_reaches_it_and_not_before():
+    batch = Batch()
+    scored = batch.score()
+    other = Batch()
+    other.logits.sum().backward()
+    assert batch.reached == []
+    batch.logits.sum().backward()
+    assert batch.reached == [scored]
+
+
+def test_a_score_that_is_there_stays_and_the_last_row_of_a_sample_counts():
+    batch = Batch(index=(7, 3, 7))
+    expected = ops.el2n(batch.logits, batch.target)
+    row = torch.full((SAMPLES,), float("nan"))
+    row[batch.position[3]] = 0.25
+    batch.score().put(row)
+    assert row[batch.position[3]] == 0.25
+    assert row[batch.position[7]] == expected[2] != expected[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: {"logits": b.logits.double()},
+        lambda b: {"logits": b.logits.t().contiguous().t()},
+        lambda b: {"logits": b.logits[:4]},
+        lambda b: {"logits": b.logits.detach()},
+        lambda b: {"logits": b.logits[None]},
+        lambda b: {"logits": nn.Parameter(b.logits.detach())},
+        lambda b: {"logits": b.logits.chunk(2, 1)[1]},
+        lambda b: {"logits": b.logits.to("meta")},
+        lambda b: {"logits": 3},
+        lambda b: {"target": b.target.int()},
+        lambda b: {"target": (b.target + 1) % CLASSES},
+        lambda b: {"target": b.target[:, None]},
+        lambda b: {"index": tuple(b.index)},
+        lambda b: {"index": [*b.index[:-1], SAMPLES]},
+        lambda b: {"index": [*b.index[:-1], -1]},
+        lambda b: {"index": [*b.index[:-1], 1 << 70]},
+        lambda b: {"index": [torch.tensor(i) for i in b.index]},
+        lambda b: {"position": torch.full((SAMPLES,), -1)},
+        lambda b: {"position": b.position[:-1]},
+        lambda b: {"labels": b.labels + CLASSES, "target": b.target + CLASSES},
+        lambda b: {"labels": b.labels - CLASSES, "target": b.target - CLASSES},
+    ],
+)
+def test_what_is_unusual_is_left_to_python(change):
+    batch = Batch()
+    changed = change(batch)
+    assert batch.score(**changed) is None
+    logits = changed.get("logits", batch.logits)
+    if isinstance(logits, Tensor) and logits.requires_grad and not logits.is_meta:
+        logits.sum().backward()
+    assert batch.reached == []
+
+
+def test_wrong_calls_are_errors():
+    with pytest.raises(TypeError, match="score_pass"):
+        _native.score_pass([], 1)
+    with pytest.raises(TypeError, match="hook_node"):
+        _native.hook_node(torch.zeros(1))
+    scored = Batch().score()
+    with pytest.raises(TypeError, match="float32"):
+        scored.put(torch.zeros(SAMPLES, dtype=torch.float64))
+    row = torch.full((10,), float("nan"))
+    with pytest.raises(IndexError, match="too few"):
+        scored.put(row)
+    assert row.isnan().all()
+
+
+def test_passes_that_nothing_reaches_are_freed():
+    class Drawn:
+        pass
+
+    batch = Batch()
+    drawn = Drawn()
+    gone = weakref.ref(drawn)
+    batch.score(of=drawn)
+    Batch().score()  # the newest one may be kept
+    del batch, drawn
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_pass_in_the_list_that_it_holds_is_freed():
+    batch = Batch()
+    scored = batch.score()
+    scored(None)
+    gone = weakref.ref(batch.logits)
+    Batch().score()
+    del batch, scored
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_hook_of_a_node_leaves_the_users_alone():
+    logits = 2 * torch.ones(3, requires_grad=True)
+    seen = []
+    handle = logits.register_hook(lambda gradient: seen.append("user"))
+    assert _native.hook_node(logits, lambda gradient: seen.append("ours"))
+    logits.sum().backward(retain_graph=True)
+    assert sorted(seen) == ["ours", "user"]
+    handle.remove()
+    logits.sum().backward()
+    assert sorted(seen) == ["ours", "ours", "user"]
+    assert logits._backward_hooks is None or not logits._backward_hooks
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2),
+        torch.zeros(2, requires_grad=True),
+        (2 * torch.zeros(4, requires_grad=True)).chunk(2)[1],
+        nn.Parameter(torch.zeros(2)),
+        "no tensor",
+    ],
+    ids=["plain", "leaf", "second output", "subclass", "text"],
+)
+def test_a_hook_of_a_node_cannot_hang_there(tensor):
+    assert not _native.hook_node(tensor, print)
+
+
+def search():
+    """Two levels of 40 samples, 4 epochs: what is left, and the last window."""
+    torch.manual_seed(0)
+    net, criterion = nn.Linear(6, CLASSES), nn.CrossEntropyLoss()
+    queues = [
+        DataLoader(TensorDataset(torch.randn(40, 6), torch.arange(40) % CLASSES), 8, shuffle=True)
+        for _ in range(2)
+    ]
+    train, valid = bdp_ext.prune(*queues, criterion, epochs=6, interval=2, prune_train=0.25)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(5):
+        for batch, other in zip(train, valid, strict=False):
+            for inputs, target in (batch, other):
+                optimizer.zero_grad()
+                criterion(net(inputs), target).backward()
+                optimizer.step()
+    windows = {name: level.pruner.window for name, level in train.pruner.levels.items()}
+    return train.pruner, windows
+
+
+def test_a_search_without_the_library_is_the_same(monkeypatch):
+    fast, fast_windows = search()
+    monkeypatch.setattr(_hooks, "score_pass", lambda *_: None)
+    monkeypatch.setattr(_hooks, "hook_node", lambda *_: False)
+    slow, slow_windows = search()
+    assert fast.report() == slow.report()
+    assert len(fast.report()) == 4
+    for name, live in fast.live_indices.items():
+        assert torch.equal(live, slow.live_indices[name])
+        ours, theirs = fast_windows[name], slow_windows[name]
+        torch.testing.assert_close(ours.scores, theirs.scores, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(ours.voe, theirs.voe, rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_variance_follows_scores_that_somebody_else_wrote():
+    window, same = ErrorWindow(3, 6), ErrorWindow(3, 6)
+    target = torch.tensor([0, 1, 0])
+    for epoch in range(5):
+        index, logits = torch.tensor([epoch % 6, (epoch + 2) % 6, 5]), torch.randn(3, 2)
+        same.record(index, logits, target)
+        window.row[index] = ops.el2n(logits, target)
+        for each in (window, same):
+            each.settle()
+        torch.testing.assert_close(window.voe, same.voe, rtol=0, atol=0, equal_nan=True)
+        if epoch == 2:  # half of the next epoch's is written, and saved
+            window.advance(), same.advance()
+            window.row[0] = 0.5
+            copy = ErrorWindow(3, 6)
+            copy.load_state_dict(window.state_dict())
+            assert torch.equal(copy.voe.isnan(), ops.voe(window.scores).isnan())
+            same.scores[same.slot, 0] = 0.5
+            continue
+        for each in (window, same):
+            each.advance()
