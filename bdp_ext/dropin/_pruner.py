@@ -248,30 +248,31 @@ class DropInPruner(Single):
         if not self._watch.reached:
             return
         unscored: dict[Level, list[Batch]] = defaultdict(list)
-        began = self._began
+        began, train = self._began, self._clock.train
         for noted in self._watch.take():
-            of = noted.of
-            drawn = of.find() if isinstance(of, Unknown) else of
-            if drawn is None:
-                self.unmatched += 1
-                continue
-            scored = drawn.scored
-            if scored > began or scored >= noted.order:
+            drawn = noted.of
+            if isinstance(drawn, Unknown):
+                drawn = drawn.find()
+                if drawn is None:
+                    self.unmatched += 1
+                    continue
+            scored, order = drawn.scored, noted.order
+            if scored > began or scored >= order:
                 continue  # a later pass of the batch in this epoch, or a pass that is known
-            if drawn.of is not None and not scored:
-                self._clock.train(drawn.of)
-            drawn.scored = noted.order
-            level = drawn.level
+            if not scored and drawn.of is not None:
+                train(drawn.of)
+            drawn.scored = order
             if isinstance(noted, UnscoredPass):
-                unscored[level].append((drawn.index, drawn.target, noted.logits))
-                self._group = max(1, MOST_WAITING // noted.logits.numel())
-                continue
-            if unscored:
-                self._score(unscored)
-            level.put(noted)
-            self._scored += 1
-            self._group = SCORED_WAITING
+                unscored[drawn.level].append((drawn.index, drawn.target, noted.logits))
+            else:
+                if unscored:
+                    self._score(unscored)
+                drawn.level.put(noted)
+                self._scored += 1
         self._score(unscored)
+        self._group = SCORED_WAITING
+        if isinstance(noted, UnscoredPass):
+            self._group = max(1, MOST_WAITING // noted.logits.numel())
 
     def _score(self, unscored: dict[Level, list[Batch]]) -> None:
         """Score these batches; the dictionary is empty then."""
