@@ -1,6 +1,7 @@
-// In the middle of a search all code and memory is cold: what Python does for a pass in 25 steps
-// costs three times what this does in one, and what it keeps until then is ten times as much.
-// Tensors are seen by DLPack's exchange of C structures, which no other version of torch changes.
+// One call for what the drop-in does with the usual forward pass: in the middle of a search code
+// and memory are cold, so that fewer calls and less kept until the pass is scored is what counts
+// (bench/bench_dropin.py). Tensors are seen by DLPack's exchange of C structures, which is the same
+// in every version of torch that has it.
 
 #include "scored_pass.h"
 
@@ -17,9 +18,9 @@ namespace {
 
 // A forward pass of which a backward pass is to say that it reached it: it is the tensor hook.
 struct ScoredPass {
-  PyObject_VAR_HEAD       // of 2 * rows items
-      PyObject* reached;  // list to which it then appends itself
-  PyObject* of;           // its batch
+  PyVarObject ob_base;  // of 2 * rows items
+  PyObject* reached;    // list to which it then appends itself
+  PyObject* of;         // its batch
   int64_t order;
   const void* address;  // of its logits
   float items[1];       // score[rows], then position[rows] as int32_t
@@ -243,9 +244,8 @@ PyMethodDef functions[] = {
      "the EL2N of logits [B, C], which a backward pass appends to the list `reached`; None, and\n"
      "nothing is done, where not all of it is on the CPU and of the usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
-     "hook_node(tensor, hook): tensor.register_hook without the handle to take it off again; "
-     "False\n"
-     "where it cannot be done."},
+     "hook_node(tensor, hook): tensor.register_hook without its handle; False where it\n"
+     "cannot be done."},
     {nullptr, nullptr, 0, nullptr}};
 
 // What is torch's own and private, or newer than torch 2.10, may be missing.
