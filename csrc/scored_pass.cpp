@@ -8,7 +8,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "dlpack.h"
 #include "ops.h"
@@ -22,17 +24,25 @@ struct ScoredPass {
   PyObject* reached;    // list to which it then appends itself
   PyObject* of;         // its batch
   int64_t order;
-  const void* address;  // of its logits
+  PyObject* logits;     // weak reference to them, or to what they are a view of
+  const void* address;  // of the logits, as long as that is there
   float items[1];       // score[rows], then position[rows] as int32_t
 
   int64_t rows() const { return ob_base.ob_size / 2; }
   int32_t* position() { return reinterpret_cast<int32_t*>(items + rows()); }
 };
 
+struct Drop {
+  void operator()(PyObject* object) const { Py_XDECREF(object); }
+};
+using Owned = std::unique_ptr<PyObject, Drop>;
+
 const dlpack::ExchangeApi* exchange = nullptr;
 PyTypeObject* tensor_type = nullptr;
-PyObject *grad_fn = nullptr, *output_nr = nullptr, *backward_hooks = nullptr,
-         *register_hook_dict = nullptr;
+struct Names {
+  PyObject *target, *index, *level, *labels, *position;                        // of batches
+  PyObject *base, *grad_fn, *output_nr, *backward_hooks, *register_hook_dict;  // of tensors
+} names{};
 PyObject* carrier = nullptr;  // a tensor
 PyObject* carried = nullptr;  // its newest hooks
 PyTypeObject pass_type{};
@@ -74,6 +84,38 @@ std::optional<Logits> Matrix(PyObject* object) {
   return Logits{view->data, type, view->shape[0], view->shape[1], view->strides[0]};
 }
 
+// The newest batch of a level whose label tensor this is: a new reference; null: there is none, or
+// an error.
+PyObject* FindBatch(PyObject* recent, PyObject* target) {
+  PyObject *level, *batches;
+  Py_ssize_t place = 0;
+  while (PyDict_Next(recent, &place, &level, &batches)) {
+    if (PyObject_Size(batches) <= 0) continue;
+    PyObject* newest = PySequence_GetItem(batches, 0);
+    if (newest == nullptr) return nullptr;
+    PyObject* its = PyObject_GetAttr(newest, names.target);
+    Py_XDECREF(its);  // the batch has it
+    if (its == target) return newest;
+    Py_DECREF(newest);
+    if (its == nullptr) return nullptr;
+  }
+  return nullptr;
+}
+
+// What else is wanted of a batch.
+struct Batch {
+  Owned index, labels, position;
+
+  explicit Batch(PyObject* batch) : index(PyObject_GetAttr(batch, names.index)) {
+    const Owned level(PyObject_GetAttr(batch, names.level));
+    if (level == nullptr) return;
+    labels.reset(PyObject_GetAttr(level.get(), names.labels));
+    position.reset(PyObject_GetAttr(level.get(), names.position));
+  }
+
+  bool whole() const { return index && labels && position; }
+};
+
 // Where the batch's samples stand in their level; false: an index is no sample of it, or its label
 // is another one.
 bool Locate(PyObject* index, const dlpack::Tensor& labels, const dlpack::Tensor& positions,
@@ -93,78 +135,90 @@ bool Locate(PyObject* index, const dlpack::Tensor& labels, const dlpack::Tensor&
   return true;
 }
 
+// What keeps the memory of a tensor: itself, or the tensor that it is a view of.
+PyObject* Keeper(PyObject* tensor) {
+  PyObject* base = PyObject_GetAttr(tensor, names.base);
+  if (base != Py_None) return base;
+  Py_DECREF(base);
+  return Py_NewRef(tensor);
+}
+
 // Tensor.register_hook without the handle: 1, or 0 where it cannot be done, or -1 and an error. A
 // node takes hooks in the form of a tensor that carries them: ours, so that the user's stay as they
 // are.
 int Hook(PyObject* tensor, PyObject* hook) {
   if (Py_TYPE(tensor) != tensor_type) return 0;
-  PyObject* output = PyObject_GetAttr(tensor, output_nr);
+  const Owned output(PyObject_GetAttr(tensor, names.output_nr));
   if (output == nullptr) return -1;
-  const bool first = PyLong_AsLong(output) == 0;
-  Py_DECREF(output);
-  if (!first) return 0;
-  PyObject* node = PyObject_GetAttr(tensor, grad_fn);
+  if (PyLong_AsLong(output.get()) != 0) return 0;
+  const Owned node(PyObject_GetAttr(tensor, names.grad_fn));
   if (node == nullptr) return -1;
-  PyObject* take = node == Py_None ? nullptr : PyObject_GetAttr(node, register_hook_dict);
-  Py_DECREF(node);
+  if (node.get() == Py_None) return 0;
+  const Owned take(PyObject_GetAttr(node.get(), names.register_hook_dict));
   if (take == nullptr) {
     PyErr_Clear();
     return 0;
   }
-  PyObject* before = carried;  // not to be freed, by whatever code, until the node has ours
+  const Owned before(carried);  // not to be freed, by whatever code, until the node has ours
   carried = PyDict_New();
-  PyObject* done = nullptr;
-  if (carried != nullptr && PyDict_SetItem(carried, Py_False, hook) == 0 &&
-      PyObject_SetAttr(carrier, backward_hooks, carried) == 0) {
-    done = PyObject_CallOneArg(take, carrier);
+  if (carried == nullptr || PyDict_SetItem(carried, Py_False, hook) != 0 ||
+      PyObject_SetAttr(carrier, names.backward_hooks, carried) != 0) {
+    return -1;
   }
-  Py_XDECREF(before);
-  Py_DECREF(take);
-  if (done == nullptr) return -1;
-  Py_DECREF(done);
-  return 1;
+  const Owned done(PyObject_CallOneArg(take.get(), carrier));
+  return done == nullptr ? -1 : 1;
 }
 
-// score_pass(reached, order, of, logits, target, index, labels, position)
+// score_pass(reached, order, recent, logits, target)
 PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  if (count != 8 || !PyList_CheckExact(given[0]) || !PyLong_CheckExact(given[1])) {
-    PyErr_SetString(PyExc_TypeError, "score_pass: list, int and six more are wanted");
+  if (count != 5 || !PyList_CheckExact(given[0]) || !PyLong_CheckExact(given[1]) ||
+      !PyDict_Check(given[2])) {
+    PyErr_SetString(PyExc_TypeError, "score_pass: list, int, dict and two tensors are wanted");
     return nullptr;
   }
-  PyObject* index = given[5];
+  const int64_t order = PyLong_AsLongLong(given[1]);
+  if (order == -1 && PyErr_Occurred()) return nullptr;
+  Owned of(FindBatch(given[2], given[4]));
+  if (of == nullptr) {
+    if (PyErr_Occurred()) return nullptr;
+    Py_RETURN_NONE;
+  }
+  const Batch batch(of.get());
+  if (!batch.whole()) return nullptr;
   const std::optional<Logits> logits = Matrix(given[3]);
   const auto target = Vector(given[4], dlpack::kInt, 64);
-  const auto labels = Vector(given[6], dlpack::kInt, 64);
-  const auto positions = Vector(given[7], dlpack::kInt, 64);
+  const auto labels = Vector(batch.labels.get(), dlpack::kInt, 64);
+  const auto positions = Vector(batch.position.get(), dlpack::kInt, 64);
+  PyObject* index = batch.index.get();
   if (!logits || !target || !labels || !positions || !PyList_CheckExact(index)) Py_RETURN_NONE;
   const int64_t rows = logits->rows;
   if (rows == 0 || PyList_GET_SIZE(index) != rows || target->shape[0] != rows ||
       positions->shape[0] != labels->shape[0]) {
     Py_RETURN_NONE;
   }
-  const int64_t order = PyLong_AsLongLong(given[1]);
-  if (order == -1 && PyErr_Occurred()) return nullptr;
 
   ScoredPass* pass = PyObject_GC_NewVar(ScoredPass, &pass_type, 2 * rows);
   if (pass == nullptr) return nullptr;
+  const Owned result(reinterpret_cast<PyObject*>(pass));
   pass->reached = Py_NewRef(given[0]);
-  pass->of = Py_NewRef(given[2]);
+  pass->of = of.release();
   pass->order = order;
   pass->address = logits->data;
-  PyObject_GC_Track(reinterpret_cast<PyObject*>(pass));
+  pass->logits = nullptr;
+  PyObject_GC_Track(result.get());
   const auto* classes = static_cast<const int64_t*>(target->data);
   if (!Locate(index, *labels, *positions, classes, logits->classes, pass->position())) {
-    Py_DECREF(pass);
     Py_RETURN_NONE;
   }
-  const int hooked = Hook(given[3], reinterpret_cast<PyObject*>(pass));
-  if (hooked <= 0) {
-    Py_DECREF(pass);
-    if (hooked < 0) return nullptr;
-    Py_RETURN_NONE;
-  }
+  const Owned keeper(Keeper(given[3]));
+  if (keeper == nullptr) return nullptr;
+  pass->logits = PyWeakref_NewRef(keeper.get(), nullptr);
+  if (pass->logits == nullptr) return nullptr;
+  const int hooked = Hook(given[3], result.get());
+  if (hooked < 0) return nullptr;
+  if (hooked == 0) Py_RETURN_NONE;
   El2n(*logits, classes, pass->items);
-  return reinterpret_cast<PyObject*>(pass);
+  return Py_NewRef(result.get());
 }
 
 PyObject* Call(ScoredPass* pass, PyObject*, PyObject*) {
@@ -204,12 +258,14 @@ PyObject* HookNode(PyObject*, PyObject* const* given, Py_ssize_t count) {
 int Traverse(ScoredPass* pass, visitproc visit, void* arg) {
   Py_VISIT(pass->reached);
   Py_VISIT(pass->of);
+  Py_VISIT(pass->logits);
   return 0;
 }
 
 int Clear(ScoredPass* pass) {
   Py_CLEAR(pass->reached);
   Py_CLEAR(pass->of);
+  Py_CLEAR(pass->logits);
   return 0;
 }
 
@@ -224,7 +280,8 @@ PyObject* Of(ScoredPass* pass, void*) { return Py_NewRef(pass->of); }
 PyObject* Order(ScoredPass* pass, void*) { return PyLong_FromLongLong(pass->order); }
 
 PyObject* Address(ScoredPass* pass, void*) {
-  return PyLong_FromVoidPtr(const_cast<void*>(pass->address));
+  const bool there = PyWeakref_GetObject(pass->logits) != Py_None;
+  return PyLong_FromVoidPtr(there ? const_cast<void*>(pass->address) : nullptr);
 }
 
 PyMethodDef pass_methods[] = {
@@ -234,15 +291,18 @@ PyMethodDef pass_methods[] = {
 
 PyGetSetDef pass_attributes[] = {
     {"of", reinterpret_cast<getter>(Of), nullptr, "Its batch.", nullptr},
-    {"address", reinterpret_cast<getter>(Address), nullptr, "Where its logits lie.", nullptr},
+    {"address", reinterpret_cast<getter>(Address), nullptr,
+     "Where its logits lie; 0: they are gone.", nullptr},
     {"order", reinterpret_cast<getter>(Order), nullptr, "Its number.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyMethodDef functions[] = {
     {"score_pass", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(ScorePass)), METH_FASTCALL,
-     "score_pass(reached, order, of, logits, target, index, labels, position): a ScoredPass with\n"
-     "the EL2N of logits [B, C], which a backward pass appends to the list `reached`; None, and\n"
-     "nothing is done, where not all of it is on the CPU and of the usual types and labels."},
+     "score_pass(reached, order, recent, logits, target): a ScoredPass with the EL2N of logits\n"
+     "[B, C], which a backward pass appends to the list `reached`. `recent` has a sequence of\n"
+     "batches for each level, the newest first, and target is the `target` of one of these.\n"
+     "None, and nothing is done, where it is not, or where not all of it is on the CPU and of the\n"
+     "usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
      "hook_node(tensor, hook): tensor.register_hook without its handle; False where it\n"
      "cannot be done."},
@@ -265,12 +325,27 @@ bool FindTorch() {
     Py_DECREF(capsule);
   }
   PyErr_Clear();
-  grad_fn = PyUnicode_InternFromString("grad_fn");
-  output_nr = PyUnicode_InternFromString("output_nr");
-  backward_hooks = PyUnicode_InternFromString("_backward_hooks");
-  register_hook_dict = PyUnicode_InternFromString("_register_hook_dict");
   carrier = empty;
-  return grad_fn && output_nr && backward_hooks && register_hook_dict;
+  return true;
+}
+
+bool InternNames() {
+  const std::pair<PyObject**, const char*> all[] = {
+      {&names.target, "target"},
+      {&names.index, "index"},
+      {&names.level, "level"},
+      {&names.labels, "labels"},
+      {&names.position, "position"},
+      {&names.base, "_base"},
+      {&names.grad_fn, "grad_fn"},
+      {&names.output_nr, "output_nr"},
+      {&names.backward_hooks, "_backward_hooks"},
+      {&names.register_hook_dict, "_register_hook_dict"}};
+  for (const auto& [name, text] : all) {
+    *name = PyUnicode_InternFromString(text);
+    if (*name == nullptr) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -288,7 +363,7 @@ bool AddScoredPass(PyObject* module) {
   pass_type.tp_call = reinterpret_cast<ternaryfunc>(Call);
   pass_type.tp_methods = pass_methods;
   pass_type.tp_getset = pass_attributes;
-  if (PyType_Ready(&pass_type) != 0 || !FindTorch()) return false;
+  if (PyType_Ready(&pass_type) != 0 || !FindTorch() || !InternNames()) return false;
   return PyModule_AddObjectRef(module, "ScoredPass", reinterpret_cast<PyObject*>(&pass_type)) ==
              0 &&
          PyModule_AddFunctions(module, functions) == 0;

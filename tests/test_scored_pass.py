@@ -2,6 +2,9 @@
 
 import gc
 import weakref
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +24,13 @@ pytestmark = pytest.mark.skipif(
 SAMPLES, CLASSES = 40, 5
 
 
+@dataclass(eq=False)
+class Drawn:
+    target: Tensor
+    index: list
+    level: SimpleNamespace
+
+
 class Batch:
     """Eight samples; sample n stands at place 39 - n of its level."""
 
@@ -34,13 +44,11 @@ class Batch:
         self.reached = []
 
     def score(self, **other):
-        given = {**vars(self), **other}
-        return _native.score_pass(
-            given["reached"],
-            given.get("order", 3),
-            given.get("of", "batch"),
-            *(given[name] for name in ("logits", "target", "index", "labels", "position")),
-        )
+        given = SimpleNamespace(**{**vars(self), **other})
+        level = SimpleNamespace(labels=given.labels, position=given.position)
+        self.drawn = Drawn(given.target, given.index, level)
+        recent = {"none": deque(), "train": deque([self.drawn, "an older one"])}
+        return _native.score_pass(given.reached, 3, recent, given.logits, given.target)
 
     def row(self, scored) -> Tensor:
         row = torch.full((SAMPLES,), float("nan"))
@@ -55,7 +63,7 @@ def test_scores_stand_where_the_samples_do(dtype, strided):
     if strided:
         batch.logits = torch.cat([batch.logits, batch.logits], 1)[:, 2 : 2 + CLASSES]
     scored = batch.score()
-    assert (scored.order, scored.of) == (3, "batch")
+    assert (scored.order, scored.of) == (3, batch.drawn)
     assert scored.address == batch.logits.data_ptr()
     row = batch.row(scored)
     assert torch.equal(row[batch.position[batch.index]], ops.el2n(batch.logits, batch.target))
@@ -118,9 +126,46 @@ def test_what_is_unusual_is_left_to_python(change):
     assert batch.reached == []
 
 
+def test_only_the_newest_batch_of_a_level_is_known_and_only_by_its_very_tensor():
+    batch = Batch()
+    batch.score()
+    copy = Drawn(batch.target.clone(), batch.index, batch.drawn.level)
+    for drawn in [], [copy], [copy, batch.drawn]:
+        recent = {"train": deque(drawn)}
+        assert _native.score_pass([], 1, recent, batch.logits, batch.target) is None
+
+
+VIEWS = [lambda t: t.squeeze(), lambda t: t.view(4, 2, -1).view(8, -1)]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=["squeezed", "viewed twice"])
+def test_logits_have_an_address_until_their_memory_is_gone(view):
+    batch = Batch()
+    address = batch.logits.data_ptr()
+    scored = batch.score(logits=view(batch.logits))
+    assert scored.address == address
+    del batch.logits
+    assert scored.address == 0
+
+
+def test_logits_that_python_has_only_views_of_keep_their_address():
+    batch = Batch()
+    out = batch.logits.view(4, 2, -1)
+    del batch.logits
+    scored = batch.score(logits=out.view(8, -1))
+    gc.collect()
+    assert scored.address == out.data_ptr()
+    del out
+    assert scored.address == 0
+
+
 def test_wrong_calls_are_errors():
-    with pytest.raises(TypeError, match="score_pass"):
-        _native.score_pass([], 1)
+    for wrong in [([], 1), ((), 1, {}, None, None), ([], 1, [], None, None)]:
+        with pytest.raises(TypeError, match="score_pass"):
+            _native.score_pass(*wrong)
+    batch = Batch()
+    with pytest.raises(AttributeError, match="target"):
+        _native.score_pass([], 1, {"train": ["no batch"]}, batch.logits, batch.target)
     with pytest.raises(TypeError, match="hook_node"):
         _native.hook_node(torch.zeros(1))
     scored = Batch().score()
@@ -133,15 +178,11 @@ def test_wrong_calls_are_errors():
 
 
 def test_passes_that_nothing_reaches_are_freed():
-    class Drawn:
-        pass
-
     batch = Batch()
-    drawn = Drawn()
-    gone = weakref.ref(drawn)
-    batch.score(of=drawn)
+    batch.score()
+    gone = weakref.ref(batch.drawn)
     Batch().score()  # the newest one may be kept
-    del batch, drawn
+    del batch
     gc.collect()
     assert gone() is None
 

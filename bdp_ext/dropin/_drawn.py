@@ -59,18 +59,22 @@ class Drawn:
 
 class Recent:
     """The last batches drawn, of either level: an evaluation of one does not push out the
-    other's."""
+    other's.
+
+    Attributes:
+        levels: those of each level, the newest first.
+    """
 
     def __init__(self) -> None:
-        self._levels: dict[str, deque[Drawn]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self.levels: dict[str, deque[Drawn]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     def of(self, level: str) -> deque[Drawn]:
         """Those of a level, the newest first; new ones are to be put in front."""
-        return self._levels[level]
+        return self.levels[level]
 
     def newest(self, target: Any) -> Drawn | None:
         """The batch whose label tensor this is, among the last one of each level."""
-        for level in self._levels.values():
+        for level in self.levels.values():
             if level and level[0].target is target:
                 return level[0]
         return None
@@ -98,7 +102,7 @@ class Recent:
 
     def snapshot(self) -> tuple[Drawn, ...]:
         """All of them, the newest of each level first."""
-        return tuple(chain.from_iterable(self._levels.values()))
+        return tuple(chain.from_iterable(self.levels.values()))
 
 
 def same_labels(candidates: tuple[Drawn, ...], target: Tensor) -> Drawn | None:

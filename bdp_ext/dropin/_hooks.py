@@ -67,6 +67,7 @@ class Watch:
 
     Attributes:
         recent: the batches drawn lately.
+        drawn: the same, as plain sequences of each level.
         calls: how often a hooked module was called, in any mode; the number of the newest pass.
         reached: forward passes that count, in no order, perhaps more than once.
         newest, target: the newest of those a backward pass may reach, and the criterion's target.
@@ -75,6 +76,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.recent = Recent()
+        self.drawn = self.recent.levels
         self.calls = 0
         self.reached: list[ScoredPass | UnscoredPass] = []
         self.newest: ScoredPass | UnscoredPass | None = None
@@ -94,19 +96,6 @@ class Watch:
         hook = partial(self._reach, noted)
         if not hook_node(logits, hook):  # costs 6 us less
             logits.register_hook(hook)
-
-    def score(self, logits: Tensor, of: Drawn) -> bool:
-        """As `note`, for a matrix of logits on the CPU, scored at once; False: it is another case,
-        and nothing was done."""
-        level = of.level
-        scored = score_pass(
-            self.reached, self.calls, of, logits, of.target, of.index, level.labels, level.position
-        )
-        if scored is None:
-            return False
-        self.newest = scored
-        self._values = logits.untyped_storage()  # so that their address stays their own
-        return True
 
     def unknown(self, key: Tensor, match: Match) -> Unknown | None:
         """A batch that is to be found later; None: none has been drawn so far."""
@@ -199,13 +188,15 @@ class CriterionHook(Hook):
         of: Drawn | Unknown | None = None
         if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
             logits, target = given
-            of = watch.recent.newest(target)
-            if of is not None:
-                if not watch.strange and watch.score(logits, of):
+            if not watch.strange:
+                scored = score_pass(watch.reached, watch.calls, watch.drawn, logits, target)
+                if scored is not None:
+                    watch.newest = scored
                     watch.target = target
                     return
-                if not _usual(logits, len(of.index)):
-                    of = None
+            of = watch.recent.newest(target)
+            if of is not None and not _usual(logits, len(of.index)):
+                of = None
         strange = of is None
         if of is None:
             found = _logits_and_target(given) if torch.is_grad_enabled() else None

@@ -16,7 +16,7 @@ class ScoredPass(Protocol):
     Attributes:
         order: its number.
         of: its batch.
-        address: where its logits lie.
+        address: where its logits lie; 0 when they are gone.
     """
 
     order: int
