@@ -32,6 +32,14 @@ struct ScoredPass {
   int32_t* position() { return reinterpret_cast<int32_t*>(items + rows()); }
 };
 
+// A level as its data set numbers it: of each sample its class and its place in the level.
+struct Samples {
+  PyVarObject ob_base;
+  struct {
+    int32_t label, position;  // position < 0: it is no sample of the level
+  } items[1];
+};
+
 struct Drop {
   void operator()(PyObject* object) const { Py_XDECREF(object); }
 };
@@ -40,12 +48,12 @@ using Owned = std::unique_ptr<PyObject, Drop>;
 const dlpack::ExchangeApi* exchange = nullptr;
 PyTypeObject* tensor_type = nullptr;
 struct Names {
-  PyObject *target, *index, *level, *labels, *position;                        // of batches
+  PyObject *target, *index, *level, *samples;                                  // of batches
   PyObject *base, *grad_fn, *output_nr, *backward_hooks, *register_hook_dict;  // of tensors
 } names{};
 PyObject* carrier = nullptr;  // a tensor
 PyObject* carried = nullptr;  // its newest hooks
-PyTypeObject pass_type{};
+PyTypeObject pass_type{}, samples_type{};
 
 // A plain tensor on the CPU; none: it is another thing.
 std::optional<dlpack::Tensor> View(PyObject* object) {
@@ -102,35 +110,40 @@ PyObject* FindBatch(PyObject* recent, PyObject* target) {
   return nullptr;
 }
 
-// What else is wanted of a batch.
-struct Batch {
-  Owned index, labels, position;
-
-  explicit Batch(PyObject* batch) : index(PyObject_GetAttr(batch, names.index)) {
-    const Owned level(PyObject_GetAttr(batch, names.level));
-    if (level == nullptr) return;
-    labels.reset(PyObject_GetAttr(level.get(), names.labels));
-    position.reset(PyObject_GetAttr(level.get(), names.position));
+// samples(labels, position)
+PyObject* MakeSamples(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 2) {
+    PyErr_SetString(PyExc_TypeError, "samples: two tensors are wanted");
+    return nullptr;
   }
-
-  bool whole() const { return index && labels && position; }
-};
+  const auto labels = Vector(given[0], dlpack::kInt, 64);
+  const auto positions = Vector(given[1], dlpack::kInt, 64);
+  if (!labels || !positions || labels->shape[0] != positions->shape[0]) Py_RETURN_NONE;
+  const auto* label = static_cast<const int64_t*>(labels->data);
+  const auto* position = static_cast<const int64_t*>(positions->data);
+  Samples* samples = PyObject_NewVar(Samples, &samples_type, labels->shape[0]);
+  if (samples == nullptr) return nullptr;
+  for (int64_t i = 0; i < labels->shape[0]; ++i) {
+    const bool usual = label[i] >= 0 && label[i] <= INT32_MAX && position[i] <= INT32_MAX;
+    samples->items[i].label = static_cast<int32_t>(usual ? label[i] : 0);
+    samples->items[i].position = static_cast<int32_t>(usual ? position[i] : -1);
+  }
+  return reinterpret_cast<PyObject*>(samples);
+}
 
 // Where the batch's samples stand in their level; false: an index is no sample of it, or its label
 // is another one.
-bool Locate(PyObject* index, const dlpack::Tensor& labels, const dlpack::Tensor& positions,
-            const int64_t* target, int64_t classes, int32_t* position) {
-  const auto* label = static_cast<const int64_t*>(labels.data);
-  const auto* place = static_cast<const int64_t*>(positions.data);
+bool Locate(PyObject* index, const Samples* samples, const int64_t* target, int64_t classes,
+            int32_t* position) {
   for (int64_t row = 0; row < PyList_GET_SIZE(index); ++row) {
     PyObject* number = PyList_GET_ITEM(index, row);
     if (!PyLong_CheckExact(number)) return false;
     int overflow;
     const int64_t sample = PyLong_AsLongLongAndOverflow(number, &overflow);
-    if (overflow != 0 || sample < 0 || sample >= labels.shape[0]) return false;
-    if (label[sample] != target[row] || target[row] < 0 || target[row] >= classes) return false;
-    if (place[sample] < 0 || place[sample] > INT32_MAX) return false;
-    position[row] = static_cast<int32_t>(place[sample]);
+    if (overflow != 0 || sample < 0 || sample >= samples->ob_base.ob_size) return false;
+    const auto& [label, place] = samples->items[sample];
+    if (place < 0 || label != target[row] || label >= classes) return false;
+    position[row] = place;
   }
   return true;
 }
@@ -154,19 +167,17 @@ int Hook(PyObject* tensor, PyObject* hook) {
   const Owned node(PyObject_GetAttr(tensor, names.grad_fn));
   if (node == nullptr) return -1;
   if (node.get() == Py_None) return 0;
-  const Owned take(PyObject_GetAttr(node.get(), names.register_hook_dict));
-  if (take == nullptr) {
-    PyErr_Clear();
-    return 0;
-  }
   const Owned before(carried);  // not to be freed, by whatever code, until the node has ours
   carried = PyDict_New();
   if (carried == nullptr || PyDict_SetItem(carried, Py_False, hook) != 0 ||
       PyObject_SetAttr(carrier, names.backward_hooks, carried) != 0) {
     return -1;
   }
-  const Owned done(PyObject_CallOneArg(take.get(), carrier));
-  return done == nullptr ? -1 : 1;
+  const Owned done(PyObject_CallMethodOneArg(node.get(), names.register_hook_dict, carrier));
+  if (done != nullptr) return 1;
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return -1;
+  PyErr_Clear();
+  return 0;
 }
 
 // score_pass(reached, order, recent, logits, target)
@@ -183,17 +194,19 @@ PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
     if (PyErr_Occurred()) return nullptr;
     Py_RETURN_NONE;
   }
-  const Batch batch(of.get());
-  if (!batch.whole()) return nullptr;
+  const Owned index(PyObject_GetAttr(of.get(), names.index));
+  const Owned level(PyObject_GetAttr(of.get(), names.level));
+  if (index == nullptr || level == nullptr) return nullptr;
+  const Owned samples(PyObject_GetAttr(level.get(), names.samples));
+  if (samples == nullptr) return nullptr;
   const std::optional<Logits> logits = Matrix(given[3]);
   const auto target = Vector(given[4], dlpack::kInt, 64);
-  const auto labels = Vector(batch.labels.get(), dlpack::kInt, 64);
-  const auto positions = Vector(batch.position.get(), dlpack::kInt, 64);
-  PyObject* index = batch.index.get();
-  if (!logits || !target || !labels || !positions || !PyList_CheckExact(index)) Py_RETURN_NONE;
+  if (!logits || !target || Py_TYPE(samples.get()) != &samples_type ||
+      !PyList_CheckExact(index.get())) {
+    Py_RETURN_NONE;
+  }
   const int64_t rows = logits->rows;
-  if (rows == 0 || PyList_GET_SIZE(index) != rows || target->shape[0] != rows ||
-      positions->shape[0] != labels->shape[0]) {
+  if (rows == 0 || PyList_GET_SIZE(index.get()) != rows || target->shape[0] != rows) {
     Py_RETURN_NONE;
   }
 
@@ -207,9 +220,8 @@ PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
   pass->logits = nullptr;
   PyObject_GC_Track(result.get());
   const auto* classes = static_cast<const int64_t*>(target->data);
-  if (!Locate(index, *labels, *positions, classes, logits->classes, pass->position())) {
-    Py_RETURN_NONE;
-  }
+  const auto* known = reinterpret_cast<const Samples*>(samples.get());
+  if (!Locate(index.get(), known, classes, logits->classes, pass->position())) Py_RETURN_NONE;
   const Owned keeper(Keeper(given[3]));
   if (keeper == nullptr) return nullptr;
   pass->logits = PyWeakref_NewRef(keeper.get(), nullptr);
@@ -297,10 +309,15 @@ PyGetSetDef pass_attributes[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyMethodDef functions[] = {
+    {"samples", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(MakeSamples)), METH_FASTCALL,
+     "samples(labels, position): what score_pass reads of a level, from [N] int64 each; None "
+     "where\n"
+     "they are something else."},
     {"score_pass", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(ScorePass)), METH_FASTCALL,
      "score_pass(reached, order, recent, logits, target): a ScoredPass with the EL2N of logits\n"
      "[B, C], which a backward pass appends to the list `reached`. `recent` has a sequence of\n"
-     "batches for each level, the newest first, and target is the `target` of one of these.\n"
+     "batches for each level, the newest first, and target is the `target` of one of these; its\n"
+     "`index` is a list of samples of its `level.samples`.\n"
      "None, and nothing is done, where it is not, or where not all of it is on the CPU and of the\n"
      "usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
@@ -334,8 +351,8 @@ bool InternNames() {
       {&names.target, "target"},
       {&names.index, "index"},
       {&names.level, "level"},
-      {&names.labels, "labels"},
-      {&names.position, "position"},
+      {&names.samples, "samples"},
+
       {&names.base, "_base"},
       {&names.grad_fn, "grad_fn"},
       {&names.output_nr, "output_nr"},
@@ -363,7 +380,15 @@ bool AddScoredPass(PyObject* module) {
   pass_type.tp_call = reinterpret_cast<ternaryfunc>(Call);
   pass_type.tp_methods = pass_methods;
   pass_type.tp_getset = pass_attributes;
-  if (PyType_Ready(&pass_type) != 0 || !FindTorch() || !InternNames()) return false;
+  Py_SET_REFCNT(&samples_type, 1);
+  samples_type.tp_name = "bdp_ext._C.Samples";
+  samples_type.tp_doc = "The class and the place of each sample of a level.";
+  samples_type.tp_basicsize = offsetof(Samples, items);
+  samples_type.tp_itemsize = sizeof(Samples::items[0]);
+  samples_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  if (PyType_Ready(&samples_type) != 0 || PyType_Ready(&pass_type) != 0 || !FindTorch() ||
+      !InternNames())
+    return false;
   return PyModule_AddObjectRef(module, "ScoredPass", reinterpret_cast<PyObject*>(&pass_type)) ==
              0 &&
          PyModule_AddFunctions(module, functions) == 0;

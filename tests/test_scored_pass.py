@@ -45,7 +45,7 @@ class Batch:
 
     def score(self, **other):
         given = SimpleNamespace(**{**vars(self), **other})
-        level = SimpleNamespace(labels=given.labels, position=given.position)
+        level = SimpleNamespace(samples=_native.samples(given.labels, given.position))
         self.drawn = Drawn(given.target, given.index, level)
         recent = {"none": deque(), "train": deque([self.drawn, "an older one"])}
         return _native.score_pass(given.reached, 3, recent, given.logits, given.target)

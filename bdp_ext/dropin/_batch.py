@@ -1,4 +1,4 @@
-"""Finds the labels, and the inputs, in what a loader yields."""
+"""Finds the labels, and the inputs, in what a loader yields, and remembers the batch."""
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -9,30 +9,35 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._drawn import Drawn, as_tensor
+from bdp_ext.dropin._drawn import Drawn, Recent, as_tensor
 from bdp_ext.dropin._level import Level
+from bdp_ext.dropin._loader import Draws
 
 Path = tuple[Any, ...]
 
 
-class Finder:
+class Finder(Draws):
     """Knows where in a loader's batches the label tensor of a level is, from the first one on.
 
     Args:
         level: whose labels they are.
+        recent: where batches are remembered.
         last: prefer the last fitting tensor: the second half of a pair.
         inputs: find the input tensor too.
     """
 
-    def __init__(self, level: Level, *, last: bool = False, inputs: bool = False) -> None:
+    def __init__(
+        self, level: Level, recent: Recent, *, last: bool = False, inputs: bool = False
+    ) -> None:
         self._level = level
+        self._remember = recent.of(level.name).appendleft
         self._last = last
         self._want_inputs = inputs
         self._target: Path | None = None
         self._input: Path | None = None
 
-    def find(self, batch: Any, index: Sequence[Any], of: Pass | None = None) -> Drawn:
-        """A batch of these samples, of this pass of the training queue.
+    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
+        """As in `Draws`.
 
         Raises:
             RuntimeError: it has no labels or, when wanted, no input tensor.
@@ -46,10 +51,12 @@ class Finder:
                 f"yielded {target.numel()} labels (a collate function that drops or repeats "
                 "samples?); let it keep one row per sample."
             )
+        of.drawn += 1
         drawn = Drawn(self._level, index, target, of)
         if self._input is not None:
             drawn.know_by(reduce(getitem, self._input, batch))
-        return drawn
+        self._remember(drawn)
+        return batch
 
     def _locate(self, batch: Any, index: Sequence[Any]) -> Path:
         found = list(_tensors(batch, ()))

@@ -26,17 +26,15 @@ NEVER = 1 << 62
 class Pass:
     """One iterator of a queue.
 
-    Args:
-        clock: of the training queue; None for another one's.
-
     Attributes:
+        clock: that it counts for; None for another queue than the training queue.
         drawn, trained: its batches so far.
         exhausted: it raised StopIteration.
         over: exhausted, or its iterator is gone.
     """
 
     def __init__(self, clock: "Clock | None" = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self.drawn = 0
         self.trained = 0
         self.exhausted = False
@@ -46,8 +44,8 @@ class Pass:
         """Its last batch has been drawn."""
         self.over = True
         self.exhausted |= exhausted
-        if self._clock is not None:
-            self._clock.patience = 0
+        if self.clock is not None:
+            self.clock.patience = 0
 
 
 class Clock:

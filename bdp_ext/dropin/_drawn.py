@@ -26,7 +26,7 @@ class Drawn:
         level: its level.
         index: which samples, as the data set numbers them, one per row.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
-        of: the pass of the training queue it belongs to.
+        of: the pass of its queue that it belongs to.
         scored: the number of the forward pass that it was last scored by; 0: it never was.
         input: the input tensor, where batches are known by it.
     """
@@ -34,7 +34,7 @@ class Drawn:
     scored = 0
     input: weakref.ref[Tensor] | None = None
 
-    def __init__(self, level: Level, index: Sequence[Any], target: Tensor, of: Pass | None) -> None:
+    def __init__(self, level: Level, index: Sequence[Any], target: Tensor, of: Pass) -> None:
         self.level = level
         self.index = index
         self.target = target

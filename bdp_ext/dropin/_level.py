@@ -1,11 +1,12 @@
 """One level's samples: which of its data set's they are, which are live, and their pruner."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdp_ext.dropin._native import ScoredPass
+from bdp_ext.dropin._native import ScoredPass, samples
 from bdp_ext.pruning import LevelPruner
 
 
@@ -28,6 +29,8 @@ class Level(Single):
         known: whether that is sure before a pass has been drawn.
 
     Attributes:
+        position: [N] int64, where each sample stands among the members; -1: it is none.
+        samples: labels and position once more, as `score_pass` reads them.
         pruner: of the n members; None when this level is not pruned.
         alive: [N] zero where a sample is pruned; always the same object.
         left: live members.
@@ -43,6 +46,7 @@ class Level(Single):
         self.initial = members.numel()
         self.position = torch.full_like(labels, -1)
         self.position[members] = torch.arange(self.initial)
+        self.samples = samples(labels, self.position)
         self.alive = bytearray(labels.numel())
         self.renew()
 
@@ -71,10 +75,12 @@ class Level(Single):
         if self.pruner is not None:
             self.pruner.observe(self.position.index_select(0, index), logits, target)
 
-    def put(self, scored: ScoredPass) -> None:
-        """Take over the scores of a batch."""
+    def put(self, passes: Iterable[ScoredPass]) -> None:
+        """Take over the scores of these batches, the first one first."""
         if self.pruner is not None:
-            scored.put(self.pruner.window.row)
+            row = self.pruner.window.row
+            for scored in passes:
+                scored.put(row)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pruner is None else self.pruner.state_dict()

@@ -3,7 +3,7 @@ live samples only, each remembered when it is drawn."""
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader
@@ -29,8 +29,8 @@ class Draws(Single):
     def ended(self) -> None:
         """A pass has just ended, or its length is wanted."""
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        """A batch of the samples `index` was drawn; what the loop gets."""
+    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
+        """A batch of the samples `index`, one per row, was drawn; what the loop gets."""
         return batch
 
 

@@ -32,6 +32,7 @@ def _nothing(*_: Any) -> Any:
 
 
 _library = importlib.import_module("bdp_ext._C") if _libraries.loaded("cpu") else None
+samples: Callable[[Tensor, Tensor], Any] = getattr(_library, "samples", _nothing)
 score_pass: Callable[..., ScoredPass | None] = getattr(_library, "score_pass", _nothing)
 hook_node: Callable[[Tensor, Callable[[Tensor], None]], bool] = getattr(
     _library, "hook_node", _nothing

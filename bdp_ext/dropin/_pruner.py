@@ -2,7 +2,8 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -41,8 +42,6 @@ SHORT_EPOCHS = (
     "over the validation queue; where that pass is the loop's epoch, pass unit='manual' to "
     "bdp_ext.prune and call train_queue.pruner.end_epoch() after it."
 )
-
-Batch = tuple[Sequence[Any], Tensor, Tensor]  # index, target, logits
 
 Attach = Callable[
     ["DropInPruner", DataLoader[Any], DataLoader[Any] | None],
@@ -245,57 +244,53 @@ class DropInPruner(Single):
 
     def _score_reached(self) -> None:
         """Score the forward passes that a backward pass has reached since."""
-        if not self._watch.reached:
-            return
-        unscored: dict[Level, list[Batch]] = defaultdict(list)
         began, train = self._began, self._clock.train
-        for noted in self._watch.take():
-            drawn = noted.of
-            if isinstance(drawn, Unknown):
-                drawn = drawn.find()
-                if drawn is None:
-                    self.unmatched += 1
-                    continue
-            scored, order = drawn.scored, noted.order
-            if scored > began or scored >= order:
-                continue  # a later pass of the batch in this epoch, or a pass that is known
-            if not scored and drawn.of is not None:
-                train(drawn.of)
-            drawn.scored = order
-            if isinstance(noted, UnscoredPass):
-                unscored[drawn.level].append((drawn.index, drawn.target, noted.logits))
-            else:
-                if unscored:
-                    self._score(unscored)
-                drawn.level.put(noted)
-                self._scored += 1
-        self._score(unscored)
-        self._group = SCORED_WAITING
-        if isinstance(noted, UnscoredPass):
-            self._group = max(1, MOST_WAITING // noted.logits.numel())
+        noted: Any
+        for kind, passes in groupby(self._watch.take(), type):  # scored or unscored
+            counted: dict[Level, list[Any]] = defaultdict(list)
+            for noted in passes:
+                drawn, order = noted.of, noted.order
+                if isinstance(drawn, Unknown):
+                    drawn = drawn.find()
+                    if drawn is None:
+                        self.unmatched += 1
+                        continue
+                    noted = noted._replace(of=drawn)
+                scored = drawn.scored
+                if scored > began or scored >= order:
+                    continue  # a later pass of the batch in this epoch, or a pass that is known
+                if not scored and drawn.of.clock is not None:
+                    train(drawn.of)
+                drawn.scored = order
+                counted[drawn.level].append(noted)
+            for level, ours in counted.items():
+                if kind is UnscoredPass:
+                    self._score(level, ours)
+                else:
+                    level.put(ours)
+                self._scored += len(ours)
+            self._group = SCORED_WAITING
+            if kind is UnscoredPass:
+                self._group = max(1, MOST_WAITING // noted.logits.numel())
 
-    def _score(self, unscored: dict[Level, list[Batch]]) -> None:
-        """Score these batches; the dictionary is empty then."""
-        while unscored:
-            self._score_level(*unscored.popitem())
-
-    def _score_level(self, level: Level, batches: list[Batch]) -> None:
-        # Last batch first: where a sample stands twice, the last row wins.
-        indices, targets, logits = zip(*reversed(batches), strict=True)
-        index, target = as_tensor(*indices), torch.cat(targets).reshape(-1).cpu().long()
+    def _score(self, level: Level, passes: list[UnscoredPass]) -> None:
+        passes.reverse()  # last batch first: where a sample stands twice, the last row wins
+        batches: list[Any] = [noted.of for noted in passes]
+        index = as_tensor(*[drawn.index for drawn in batches])
+        target = torch.cat([drawn.target for drawn in batches]).reshape(-1).cpu().long()
         if not torch.equal(level.labels.index_select(0, index), target):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "
                 "labels=(train_labels, valid_labels) as the loaders yield them."
             )
+        logits = [noted.logits for noted in passes]
         try:
             joined = torch.cat(logits)
         except RuntimeError:  # of several devices
             joined = torch.cat([each.cpu() for each in logits])
         matrix = joined.flatten(1).cpu()  # from a GPU at once: the loop waits for it only here
         level.observe(index, matrix.float() if matrix.dtype == torch.float64 else matrix, target)
-        self._scored += len(batches)
 
     def _end_epoch(self) -> None:
         self.epoch += 1

@@ -1,5 +1,6 @@
 """Ties levels, look-alike loaders, clock and hooks together."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,23 +16,18 @@ from bdp_ext.dropin._pairs import PairCollate, Pairs, SharedLevel
 from bdp_ext.dropin._pruner import DropInPruner
 
 
-class _Valid(Draws):
+class _Valid(Finder):
     """The validation queue: its batches are remembered."""
 
     def __init__(self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool) -> None:
+        super().__init__(level, watch.recent, inputs=inputs)
         self._pruner = pruner
-        self._remember = watch.recent.of(level.name).appendleft
-        self._find = Finder(level, inputs=inputs).find
 
     def open(self) -> Pass:
         return self._pruner.open_valid()
 
     def ended(self) -> None:
         self._pruner.tick(asked=False)
-
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        self._remember(self._find(batch, index))
-        return batch
 
 
 class _Train(_Valid):
@@ -44,11 +40,6 @@ class _Train(_Valid):
     def open(self) -> Pass:
         return self._pruner.open()
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
-        of.drawn += 1
-        self._remember(self._find(batch, index, of))
-        return batch
-
 
 class _Both(_Train):
     """One queue of both levels, in disguise: a batch comes with the samples of its second half."""
@@ -57,14 +48,13 @@ class _Both(_Train):
         self, pruner: DropInPruner, watch: Watch, level: Level, inputs: bool, second: SharedLevel
     ) -> None:
         super().__init__(pruner, watch, level, inputs)
-        self._remember_second = watch.recent.of(second.name).appendleft
-        self._find_second = Finder(second, last=True, inputs=inputs).find
+        self._second = Finder(second, watch.recent, last=True, inputs=inputs)
+        self._untimed = Pass()
 
-    def drew(self, batch: Any, index: list[Any], of: Pass) -> Any:
+    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
         pair, second = batch
         super().drew(pair, index, of)
-        self._remember_second(self._find_second(pair, second))
-        return pair
+        return self._second.drew(pair, second, self._untimed)
 
 
 def wire(
