@@ -22,7 +22,7 @@ namespace {
 struct ScoredPass {
   PyVarObject ob_base;  // of 2 * rows items
   PyObject* reached;    // list to which it then appends itself
-  PyObject* of;         // its batch
+  PyObject* turn;       // of its batch
   int64_t order;
   PyObject* logits;     // weak reference to them, or to what they are a view of
   const void* address;  // of the logits, as long as that is there
@@ -48,7 +48,7 @@ using Owned = std::unique_ptr<PyObject, Drop>;
 const dlpack::ExchangeApi* exchange = nullptr;
 PyTypeObject* tensor_type = nullptr;
 struct Names {
-  PyObject *target, *index, *level, *samples;                                  // of batches
+  PyObject *target, *index, *turn, *level, *samples;                           // of batches
   PyObject *base, *grad_fn, *output_nr, *backward_hooks, *register_hook_dict;  // of tensors
 } names{};
 PyObject* carrier = nullptr;  // a tensor
@@ -189,14 +189,16 @@ PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
   }
   const int64_t order = PyLong_AsLongLong(given[1]);
   if (order == -1 && PyErr_Occurred()) return nullptr;
-  Owned of(FindBatch(given[2], given[4]));
-  if (of == nullptr) {
+  const Owned batch(FindBatch(given[2], given[4]));
+  if (batch == nullptr) {
     if (PyErr_Occurred()) return nullptr;
     Py_RETURN_NONE;
   }
-  const Owned index(PyObject_GetAttr(of.get(), names.index));
-  const Owned level(PyObject_GetAttr(of.get(), names.level));
-  if (index == nullptr || level == nullptr) return nullptr;
+  const Owned index(PyObject_GetAttr(batch.get(), names.index));
+  Owned turn(PyObject_GetAttr(batch.get(), names.turn));
+  if (index == nullptr || turn == nullptr) return nullptr;
+  const Owned level(PyObject_GetAttr(turn.get(), names.level));
+  if (level == nullptr) return nullptr;
   const Owned samples(PyObject_GetAttr(level.get(), names.samples));
   if (samples == nullptr) return nullptr;
   const std::optional<Logits> logits = Matrix(given[3]);
@@ -214,7 +216,7 @@ PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
   if (pass == nullptr) return nullptr;
   const Owned result(reinterpret_cast<PyObject*>(pass));
   pass->reached = Py_NewRef(given[0]);
-  pass->of = of.release();
+  pass->turn = turn.release();
   pass->order = order;
   pass->address = logits->data;
   pass->logits = nullptr;
@@ -269,14 +271,14 @@ PyObject* HookNode(PyObject*, PyObject* const* given, Py_ssize_t count) {
 
 int Traverse(ScoredPass* pass, visitproc visit, void* arg) {
   Py_VISIT(pass->reached);
-  Py_VISIT(pass->of);
+  Py_VISIT(pass->turn);
   Py_VISIT(pass->logits);
   return 0;
 }
 
 int Clear(ScoredPass* pass) {
   Py_CLEAR(pass->reached);
-  Py_CLEAR(pass->of);
+  Py_CLEAR(pass->turn);
   Py_CLEAR(pass->logits);
   return 0;
 }
@@ -287,7 +289,7 @@ void Delete(ScoredPass* pass) {
   PyObject_GC_Del(pass);
 }
 
-PyObject* Of(ScoredPass* pass, void*) { return Py_NewRef(pass->of); }
+PyObject* Turn(ScoredPass* pass, void*) { return Py_NewRef(pass->turn); }
 
 PyObject* Order(ScoredPass* pass, void*) { return PyLong_FromLongLong(pass->order); }
 
@@ -302,7 +304,7 @@ PyMethodDef pass_methods[] = {
     {nullptr, nullptr, 0, nullptr}};
 
 PyGetSetDef pass_attributes[] = {
-    {"of", reinterpret_cast<getter>(Of), nullptr, "Its batch.", nullptr},
+    {"turn", reinterpret_cast<getter>(Turn), nullptr, "That of its batch.", nullptr},
     {"address", reinterpret_cast<getter>(Address), nullptr,
      "Where its logits lie; 0: they are gone.", nullptr},
     {"order", reinterpret_cast<getter>(Order), nullptr, "Its number.", nullptr},
@@ -317,7 +319,7 @@ PyMethodDef functions[] = {
      "score_pass(reached, order, recent, logits, target): a ScoredPass with the EL2N of logits\n"
      "[B, C], which a backward pass appends to the list `reached`. `recent` has a sequence of\n"
      "batches for each level, the newest first, and target is the `target` of one of these; its\n"
-     "`index` is a list of samples of its `level.samples`.\n"
+     "`index` is a list of samples of its `turn.level.samples`.\n"
      "None, and nothing is done, where it is not, or where not all of it is on the CPU and of the\n"
      "usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
@@ -350,6 +352,7 @@ bool InternNames() {
   const std::pair<PyObject**, const char*> all[] = {
       {&names.target, "target"},
       {&names.index, "index"},
+      {&names.turn, "turn"},
       {&names.level, "level"},
       {&names.samples, "samples"},
 

@@ -259,6 +259,7 @@ def test_a_collate_function_that_mixes_labels():
 
 
 def test_a_collate_function_that_drops_samples():
+    criterion = nn.CrossEntropyLoss()
     train_queue, _ = call(
         train=DataLoader(
             Images(),
@@ -266,12 +267,17 @@ def test_a_collate_function_that_drops_samples():
             collate_fn=lambda items: torch.utils.data.default_collate(
                 items[: len(items) - (items[0][0][0, 0, 0] > 0).int()]
             ),
-        )
+        ),
+        criterion=criterion,
     )
     batches = iter(train_queue)
-    next(batches)
+    step(criterion, next(batches)[1])
     with pytest.raises(RuntimeError, match="drew 16 samples and yielded 15 labels"):
-        next(batches)
+        step(criterion, next(batches)[1])
+
+
+def step(criterion, target):
+    criterion(2 * torch.zeros(len(target), 10, requires_grad=True), target).backward()
 
 
 def test_a_batch_that_keeps_its_tensors_to_itself():

@@ -25,10 +25,15 @@ SAMPLES, CLASSES = 40, 5
 
 
 @dataclass(eq=False)
+class Turn:
+    level: SimpleNamespace
+
+
+@dataclass(eq=False)
 class Drawn:
     target: Tensor
     index: list
-    level: SimpleNamespace
+    turn: Turn
 
 
 class Batch:
@@ -46,7 +51,7 @@ class Batch:
     def score(self, **other):
         given = SimpleNamespace(**{**vars(self), **other})
         level = SimpleNamespace(samples=_native.samples(given.labels, given.position))
-        self.drawn = Drawn(given.target, given.index, level)
+        self.drawn = Drawn(given.target, given.index, Turn(level))
         recent = {"none": deque(), "train": deque([self.drawn, "an older one"])}
         return _native.score_pass(given.reached, 3, recent, given.logits, given.target)
 
@@ -63,7 +68,7 @@ def test_scores_stand_where_the_samples_do(dtype, strided):
     if strided:
         batch.logits = torch.cat([batch.logits, batch.logits], 1)[:, 2 : 2 + CLASSES]
     scored = batch.score()
-    assert (scored.order, scored.of) == (3, batch.drawn)
+    assert (scored.order, scored.turn) == (3, batch.drawn.turn)
     assert scored.address == batch.logits.data_ptr()
     row = batch.row(scored)
     assert torch.equal(row[batch.position[batch.index]], ops.el2n(batch.logits, batch.target))
@@ -129,7 +134,7 @@ def test_what_is_unusual_is_left_to_python(change):
 def test_only_the_newest_batch_of_a_level_is_known_and_only_by_its_very_tensor():
     batch = Batch()
     batch.score()
-    copy = Drawn(batch.target.clone(), batch.index, batch.drawn.level)
+    copy = Drawn(batch.target.clone(), batch.index, batch.drawn.turn)
     for drawn in [], [copy], [copy, batch.drawn]:
         recent = {"train": deque(drawn)}
         assert _native.score_pass([], 1, recent, batch.logits, batch.target) is None
@@ -180,7 +185,7 @@ def test_wrong_calls_are_errors():
 def test_passes_that_nothing_reaches_are_freed():
     batch = Batch()
     batch.score()
-    gone = weakref.ref(batch.drawn)
+    gone = weakref.ref(batch.drawn.turn)
     Batch().score()  # the newest one may be kept
     del batch
     gc.collect()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._drawn import Drawn, Recent, as_tensor
+from bdp_ext.dropin._drawn import Drawn, Recent, Turn, as_tensor
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws
 
@@ -37,7 +37,7 @@ class Finder(Draws):
         self._input: Path | None = None
 
     def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
-        """As in `Draws`.
+        """As in `Draws`. That there is a label per sample is checked with the forward pass.
 
         Raises:
             RuntimeError: it has no labels or, when wanted, no input tensor.
@@ -45,14 +45,8 @@ class Finder(Draws):
         if self._target is None:
             self._target = self._locate(batch, index)
         target = reduce(getitem, self._target, batch)
-        if target.numel() != len(index):
-            raise RuntimeError(
-                f"bdp_ext.prune: the {self._level.name} loader drew {len(index)} samples and "
-                f"yielded {target.numel()} labels (a collate function that drops or repeats "
-                "samples?); let it keep one row per sample."
-            )
         of.drawn += 1
-        drawn = Drawn(self._level, index, target, of)
+        drawn = Drawn(Turn(self._level, of), index, target)
         if self._input is not None:
             drawn.know_by(reduce(getitem, self._input, batch))
         self._remember(drawn)

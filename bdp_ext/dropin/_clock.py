@@ -57,7 +57,8 @@ class Clock:
             trained ones as it says at the start.
 
     Attributes:
-        patience: how many batches have to be trained before an epoch can have ended.
+        patience: how many passes may be reached before it is to be asked; at most those after which
+            an epoch can have ended.
         singly: whether the last epoch was drawn with `next(iter(queue))`.
     """
 

@@ -19,26 +19,39 @@ PRINT = 16
 """Values of each input that tell batches apart when the loop has copied them to a device."""
 
 
+class Turn:
+    """What is kept of a batch until its scores are written down: little, because memory that comes
+    back late is cold.
+
+    Attributes:
+        level: its level.
+        of: the pass of its queue that it belongs to.
+        scored: the number of the forward pass that it was last scored by; 0: it never was.
+    """
+
+    scored = 0
+
+    def __init__(self, level: Level, of: Pass) -> None:
+        self.level = level
+        self.of = of
+
+
 class Drawn:
     """A batch of one level, as the loop got it.
 
     Attributes:
-        level: its level.
+        turn: its level and its pass.
         index: which samples, as the data set numbers them, one per row.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
-        of: the pass of its queue that it belongs to.
-        scored: the number of the forward pass that it was last scored by; 0: it never was.
         input: the input tensor, where batches are known by it.
     """
 
-    scored = 0
     input: weakref.ref[Tensor] | None = None
 
-    def __init__(self, level: Level, index: Sequence[Any], target: Tensor, of: Pass) -> None:
-        self.level = level
+    def __init__(self, turn: Turn, index: Sequence[Any], target: Tensor) -> None:
+        self.turn = turn
         self.index = index
         self.target = target
-        self.of = of
 
     @cached_property
     def address(self) -> int:
@@ -49,6 +62,15 @@ class Drawn:
     def labels(self) -> bytes:
         """Its classes, to be compared with another batch's."""
         return label_bytes(self.target)
+
+    def check(self) -> None:
+        """Refuse another number of labels than of samples."""
+        if self.target.numel() != len(self.index):
+            raise RuntimeError(
+                f"bdp_ext.prune: the {self.turn.level.name} loader drew {len(self.index)} samples "
+                f"and yielded {self.target.numel()} labels (a collate function that drops or "
+                "repeats samples?); let it keep one row per sample."
+            )
 
     def know_by(self, inputs: Tensor) -> None:
         """Keep what its input tensor [B, ...], or a copy of it on a device, is known by."""
@@ -131,7 +153,7 @@ def same_input(candidates: tuple[Drawn, ...], print_: Tensor) -> Drawn | None:
 
 
 def _newest(found: list[Drawn]) -> Drawn | None:
-    levels = {drawn.level for drawn in found}
+    levels = {drawn.turn.level for drawn in found}
     return found[0] if len(levels) == 1 else None
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_labels
+from bdp_ext.dropin._drawn import Drawn, Recent, Turn, fingerprint, same_input, same_labels
 from bdp_ext.dropin._native import ScoredPass, hook_node, score_pass
 
 LOST = (
@@ -53,6 +53,22 @@ class UnscoredPass(NamedTuple):
     of: Drawn | Unknown
     logits: Tensor
 
+    def found(self) -> "UnscoredPass | None":
+        """The same of a batch that is known; None when no batch drawn lately fits."""
+        if not isinstance(self.of, Unknown):
+            return self
+        drawn = self.of.find()
+        if drawn is None:
+            return None
+        drawn.check()
+        return self._replace(of=drawn)
+
+    @property
+    def turn(self) -> Turn:
+        """That of its batch, which is known."""
+        assert isinstance(self.of, Drawn)
+        return self.of.turn
+
     @property
     def address(self) -> int:
         """Where its logits lie."""
@@ -92,6 +108,8 @@ class Watch:
 
     def note(self, logits: Tensor, of: Drawn | Unknown) -> None:
         """Have autograd say when a backward pass reaches these logits."""
+        if isinstance(of, Drawn):
+            of.check()
         self.newest = noted = UnscoredPass(self.calls, of, logits.detach())
         hook = partial(self._reach, noted)
         if not hook_node(logits, hook):  # costs 6 us less

@@ -15,12 +15,12 @@ class ScoredPass(Protocol):
 
     Attributes:
         order: its number.
-        of: its batch.
+        turn: that of its batch.
         address: where its logits lie; 0 when they are gone.
     """
 
     order: int
-    of: Any
+    turn: Any
     address: int
 
     def put(self, row: Tensor) -> None:

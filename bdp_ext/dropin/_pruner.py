@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from bdp_ext.dropin._build import check_queues
 from bdp_ext.dropin._clock import Clock, Pass
 from bdp_ext.dropin._drawn import as_tensor
-from bdp_ext.dropin._hooks import Hook, Unknown, UnscoredPass, Watch, hang
+from bdp_ext.dropin._hooks import Hook, UnscoredPass, Watch, hang
 from bdp_ext.dropin._labels import members_of
 from bdp_ext.dropin._level import Level, Single
 from bdp_ext.dropin._loader import LookAlike
@@ -79,6 +79,7 @@ class DropInPruner(Single):
         self.unmatched = 0
         self._clock = clock
         self._watch = watch
+        self._reached = watch.reached
         self._hook = hook
         self._kind = kind
         self._stage_ends = stage_ends
@@ -92,7 +93,7 @@ class DropInPruner(Single):
         self._told: set[str] = set()  # of what the user has been warned, and need not be again
         self._valid_pass = Pass()  # the newest
         self._valid_epoch = 0  # when it began
-        self._group = 1  # batches that may wait to be scored
+        self._group = clock.patience = 1  # batches that may wait to be scored
 
     @property
     def live_indices(self) -> dict[str, Tensor]:
@@ -225,8 +226,7 @@ class DropInPruner(Single):
 
     def asked(self) -> None:
         """The training queue is asked for the next batch."""
-        waiting = len(self._watch.reached)
-        if waiting >= self._clock.patience or waiting >= self._group:
+        if len(self._reached) >= self._clock.patience:
             self.tick(asked=True)
         # else in the middle of a pass; scoring many batches at once costs less
 
@@ -241,6 +241,7 @@ class DropInPruner(Single):
             self._check_idle()
         while self._clock.epoch_over(asked):
             self._end_epoch()
+        self._clock.patience = min(self._clock.patience, self._group)
 
     def _score_reached(self) -> None:
         """Score the forward passes that a backward pass has reached since."""
@@ -249,20 +250,19 @@ class DropInPruner(Single):
         for kind, passes in groupby(self._watch.take(), type):  # scored or unscored
             counted: dict[Level, list[Any]] = defaultdict(list)
             for noted in passes:
-                drawn, order = noted.of, noted.order
-                if isinstance(drawn, Unknown):
-                    drawn = drawn.find()
-                    if drawn is None:
+                if kind is UnscoredPass:
+                    noted = noted.found()
+                    if noted is None:
                         self.unmatched += 1
                         continue
-                    noted = noted._replace(of=drawn)
-                scored = drawn.scored
+                turn, order = noted.turn, noted.order
+                scored = turn.scored
                 if scored > began or scored >= order:
                     continue  # a later pass of the batch in this epoch, or a pass that is known
-                if not scored and drawn.of.clock is not None:
-                    train(drawn.of)
-                drawn.scored = order
-                counted[drawn.level].append(noted)
+                if not scored and turn.of.clock is not None:
+                    train(turn.of)
+                turn.scored = order
+                counted[turn.level].append(noted)
             for level, ours in counted.items():
                 if kind is UnscoredPass:
                     self._score(level, ours)
@@ -270,7 +270,7 @@ class DropInPruner(Single):
                     level.put(ours)
                 self._scored += len(ours)
             self._group = SCORED_WAITING
-            if kind is UnscoredPass:
+            if kind is UnscoredPass and noted is not None:
                 self._group = max(1, MOST_WAITING // noted.logits.numel())
 
     def _score(self, level: Level, passes: list[UnscoredPass]) -> None:
