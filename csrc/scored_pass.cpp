@@ -51,9 +51,28 @@ struct Names {
   PyObject *target, *index, *turn, *level, *samples;                           // of batches
   PyObject *base, *grad_fn, *output_nr, *backward_hooks, *register_hook_dict;  // of tensors
 } names{};
-PyObject* carrier = nullptr;  // a tensor
-PyObject* carried = nullptr;  // its newest hooks
-PyTypeObject pass_type{}, samples_type{};
+
+// Calls a hook, once.
+struct Slot {
+  PyObject ob_base;
+  PyObject* hook;
+};
+
+// A node takes hooks in the form of a tensor that carries them: ours, so that the user's stay as
+// they are. Making one costs as much as hooking it on, so these are used again when no node has
+// them.
+struct Carrier {
+  PyObject *tensor, *hooks;  // hooks is a dict with the slot
+  Slot* slot;
+  Py_ssize_t idle;  // references to hooks when no node has it
+
+  bool free() const { return Py_REFCNT(hooks) == idle; }
+};
+
+constexpr int kCarriers = 32;
+Carrier carriers[kCarriers];
+int made = 0;
+PyTypeObject pass_type{}, samples_type{}, slot_type{};
 
 // A plain tensor on the CPU; none: it is another thing.
 std::optional<dlpack::Tensor> View(PyObject* object) {
@@ -156,9 +175,16 @@ PyObject* Keeper(PyObject* tensor) {
   return Py_NewRef(tensor);
 }
 
-// Tensor.register_hook without the handle: 1, or 0 where it cannot be done, or -1 and an error. A
-// node takes hooks in the form of a tensor that carries them: ours, so that the user's stay as they
-// are.
+// One that no node has, the same one if it can be: it is warm; null: there is none.
+Carrier* FreeCarrier() {
+  for (int i = 0; i < made; ++i) {
+    if (carriers[i].free()) return &carriers[i];
+  }
+  return nullptr;
+}
+
+// Has a hook called when a backward pass first reaches a tensor, as Tensor.register_hook would, but
+// without its handle: 1, or 0 where it cannot be done, or -1 and an error.
 int Hook(PyObject* tensor, PyObject* hook) {
   if (Py_TYPE(tensor) != tensor_type) return 0;
   const Owned output(PyObject_GetAttr(tensor, names.output_nr));
@@ -167,13 +193,11 @@ int Hook(PyObject* tensor, PyObject* hook) {
   const Owned node(PyObject_GetAttr(tensor, names.grad_fn));
   if (node == nullptr) return -1;
   if (node.get() == Py_None) return 0;
-  const Owned before(carried);  // not to be freed, by whatever code, until the node has ours
-  carried = PyDict_New();
-  if (carried == nullptr || PyDict_SetItem(carried, Py_False, hook) != 0 ||
-      PyObject_SetAttr(carrier, names.backward_hooks, carried) != 0) {
-    return -1;
-  }
-  const Owned done(PyObject_CallMethodOneArg(node.get(), names.register_hook_dict, carrier));
+  Carrier* carrier = FreeCarrier();
+  if (carrier == nullptr) return 0;
+  const Owned before(std::exchange(carrier->slot->hook, Py_NewRef(hook)));
+  const Owned done(
+      PyObject_CallMethodOneArg(node.get(), names.register_hook_dict, carrier->tensor));
   if (done != nullptr) return 1;
   if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return -1;
   PyErr_Clear();
@@ -238,6 +262,12 @@ PyObject* ScorePass(PyObject*, PyObject* const* given, Py_ssize_t count) {
 PyObject* Call(ScoredPass* pass, PyObject*, PyObject*) {
   if (PyList_Append(pass->reached, reinterpret_cast<PyObject*>(pass)) != 0) return nullptr;
   Py_RETURN_NONE;
+}
+
+PyObject* CallSlot(Slot* slot, PyObject* args, PyObject*) {
+  const Owned hook(std::exchange(slot->hook, nullptr));
+  if (hook == nullptr) Py_RETURN_NONE;  // a second pass over a graph that was kept
+  return PyObject_Call(hook.get(), args, nullptr);
 }
 
 PyObject* Put(ScoredPass* pass, PyObject* row) {
@@ -323,8 +353,9 @@ PyMethodDef functions[] = {
      "None, and nothing is done, where it is not, or where not all of it is on the CPU and of the\n"
      "usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
-     "hook_node(tensor, hook): tensor.register_hook without its handle; False where it\n"
-     "cannot be done."},
+     "hook_node(tensor, hook): tensor.register_hook without its handle, and for the first "
+     "backward\n"
+     "pass only; False where it cannot be done."},
     {nullptr, nullptr, 0, nullptr}};
 
 // What is torch's own and private, or newer than torch 2.10, may be missing.
@@ -332,9 +363,8 @@ bool FindTorch() {
   PyObject* torch = PyImport_ImportModule("torch");
   if (torch == nullptr) return false;
   tensor_type = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(torch, "Tensor"));
-  PyObject* empty = PyObject_CallMethod(torch, "empty", "i", 0);
   Py_DECREF(torch);
-  if (tensor_type == nullptr || empty == nullptr) return false;
+  if (tensor_type == nullptr) return false;
   PyObject* capsule =
       PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), "__dlpack_c_exchange_api__");
   if (capsule != nullptr) {
@@ -344,7 +374,6 @@ bool FindTorch() {
     Py_DECREF(capsule);
   }
   PyErr_Clear();
-  carrier = empty;
   return true;
 }
 
@@ -368,6 +397,26 @@ bool InternNames() {
   return true;
 }
 
+// As many as can be made; where they cannot, nothing is hooked here.
+void MakeCarriers() {
+  const Owned torch(PyImport_ImportModule("torch"));
+  for (; torch != nullptr && made < kCarriers; ++made) {
+    Carrier& carrier = carriers[made];
+    carrier.tensor = PyObject_CallMethod(torch.get(), "empty", "i", 0);
+    carrier.hooks = PyDict_New();
+    carrier.slot = PyObject_New(Slot, &slot_type);
+    if (!carrier.tensor || !carrier.hooks || !carrier.slot) break;
+    carrier.slot->hook = nullptr;
+    auto* slot = reinterpret_cast<PyObject*>(carrier.slot);
+    if (PyDict_SetItem(carrier.hooks, Py_False, slot) != 0 ||
+        PyObject_SetAttr(carrier.tensor, names.backward_hooks, carrier.hooks) != 0) {
+      break;
+    }
+    carrier.idle = Py_REFCNT(carrier.hooks);
+  }
+  PyErr_Clear();
+}
+
 }  // namespace
 
 bool AddScoredPass(PyObject* module) {
@@ -389,9 +438,17 @@ bool AddScoredPass(PyObject* module) {
   samples_type.tp_basicsize = offsetof(Samples, items);
   samples_type.tp_itemsize = sizeof(Samples::items[0]);
   samples_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
-  if (PyType_Ready(&samples_type) != 0 || PyType_Ready(&pass_type) != 0 || !FindTorch() ||
-      !InternNames())
+  Py_SET_REFCNT(&slot_type, 1);
+  slot_type.tp_name = "bdp_ext._C.Slot";
+  slot_type.tp_doc = "Calls a hook, once.";
+  slot_type.tp_basicsize = sizeof(Slot);
+  slot_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  slot_type.tp_call = reinterpret_cast<ternaryfunc>(CallSlot);
+  if (PyType_Ready(&slot_type) != 0 || PyType_Ready(&samples_type) != 0 ||
+      PyType_Ready(&pass_type) != 0 || !FindTorch() || !InternNames()) {
     return false;
+  }
+  MakeCarriers();
   return PyModule_AddObjectRef(module, "ScoredPass", reinterpret_cast<PyObject*>(&pass_type)) ==
              0 &&
          PyModule_AddFunctions(module, functions) == 0;
