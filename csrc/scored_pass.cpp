@@ -324,8 +324,10 @@ PyObject* Turn(ScoredPass* pass, void*) { return Py_NewRef(pass->turn); }
 PyObject* Order(ScoredPass* pass, void*) { return PyLong_FromLongLong(pass->order); }
 
 PyObject* Address(ScoredPass* pass, void*) {
-  const bool there = PyWeakref_GetObject(pass->logits) != Py_None;
-  return PyLong_FromVoidPtr(there ? const_cast<void*>(pass->address) : nullptr);
+  const Owned there(PyObject_CallNoArgs(pass->logits));
+  if (there == nullptr) return nullptr;
+  const bool gone = there.get() == Py_None;
+  return PyLong_FromVoidPtr(gone ? nullptr : const_cast<void*>(pass->address));
 }
 
 PyMethodDef pass_methods[] = {
@@ -342,9 +344,8 @@ PyGetSetDef pass_attributes[] = {
 
 PyMethodDef functions[] = {
     {"samples", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(MakeSamples)), METH_FASTCALL,
-     "samples(labels, position): what score_pass reads of a level, from [N] int64 each; None "
-     "where\n"
-     "they are something else."},
+     "samples(labels, position): what score_pass reads of a level, from [N] int64 each; None\n"
+     "where they are something else."},
     {"score_pass", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(ScorePass)), METH_FASTCALL,
      "score_pass(reached, order, recent, logits, target): a ScoredPass with the EL2N of logits\n"
      "[B, C], which a backward pass appends to the list `reached`. `recent` has a sequence of\n"
@@ -353,9 +354,8 @@ PyMethodDef functions[] = {
      "None, and nothing is done, where it is not, or where not all of it is on the CPU and of the\n"
      "usual types and labels."},
     {"hook_node", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(HookNode)), METH_FASTCALL,
-     "hook_node(tensor, hook): tensor.register_hook without its handle, and for the first "
-     "backward\n"
-     "pass only; False where it cannot be done."},
+     "hook_node(tensor, hook): tensor.register_hook without its handle, and for the first\n"
+     "backward pass only; False where it cannot be done."},
     {nullptr, nullptr, 0, nullptr}};
 
 // What is torch's own and private, or newer than torch 2.10, may be missing.
@@ -384,7 +384,6 @@ bool InternNames() {
       {&names.turn, "turn"},
       {&names.level, "level"},
       {&names.samples, "samples"},
-
       {&names.base, "_base"},
       {&names.grad_fn, "grad_fn"},
       {&names.output_nr, "output_nr"},

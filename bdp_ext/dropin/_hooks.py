@@ -83,7 +83,6 @@ class Watch:
 
     Attributes:
         recent: the batches drawn lately.
-        drawn: the same, as plain sequences of each level.
         calls: how often a hooked module was called, in any mode; the number of the newest pass.
         reached: forward passes that count, in no order, perhaps more than once.
         newest, target: the newest of those a backward pass may reach, and the criterion's target.
@@ -92,7 +91,6 @@ class Watch:
 
     def __init__(self) -> None:
         self.recent = Recent()
-        self.drawn = self.recent.levels
         self.calls = 0
         self.reached: list[ScoredPass | UnscoredPass] = []
         self.newest: ScoredPass | UnscoredPass | None = None
@@ -207,7 +205,7 @@ class CriterionHook(Hook):
         if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
             logits, target = given
             if not watch.strange:
-                scored = score_pass(watch.reached, watch.calls, watch.drawn, logits, target)
+                scored = score_pass(watch.reached, watch.calls, watch.recent.levels, *given)
                 if scored is not None:
                     watch.newest = scored
                     watch.target = target
