@@ -109,8 +109,11 @@ class Clock:
         return over and self.unit == "epoch"
 
     def _passes_over(self, asked: bool) -> bool:
+        done = [one for one in self._passes if one.over]
+        if not (done or self._singles):  # in the middle of a pass
+            return False
         over = False
-        for one in [one for one in self._passes if one.over]:
+        for one in done:
             if one.exhausted and one.trained < one.drawn and not asked:
                 continue
             self._passes.remove(one)
