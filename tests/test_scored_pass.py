@@ -1,11 +1,13 @@
 """A forward pass that is scored and hooked in one call of C++."""
 
 import gc
+import importlib
+import sys
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bdp_ext
 from bdp_ext import _libraries, ops
-from bdp_ext.dropin import _hooks, _native
+from bdp_ext.dropin import _native
+from bdp_ext.dropin._drawn import as_tensor
 from bdp_ext.pruning.window import ErrorWindow
 
 pytestmark = pytest.mark.skipif(
@@ -24,16 +27,37 @@ pytestmark = pytest.mark.skipif(
 SAMPLES, CLASSES = 40, 5
 
 
-@dataclass(eq=False)
-class Turn:
-    level: SimpleNamespace
+@pytest.fixture
+def plain(monkeypatch):
+    """The package as it is where the library is missing."""
+    with monkeypatch.context() as inside:
+        for name in [name for name in sys.modules if name.startswith("bdp_ext.dropin")]:
+            inside.delitem(sys.modules, name)
+        inside.setattr(_libraries, "loaded", lambda name: False)
+        inside.setattr(bdp_ext, "dropin", None)
+        importlib.import_module("bdp_ext.dropin.api")
+        package = sys.modules["bdp_ext.dropin"]
+        for name in [name for name in sys.modules if name.startswith("bdp_ext.dropin")]:
+            inside.delitem(sys.modules, name)
+    return package
 
 
-@dataclass(eq=False)
-class Drawn:
-    target: Tensor
-    index: list
-    turn: Turn
+class Level:
+    """As much of a level as C++ reads."""
+
+    def __init__(self, labels, position):
+        self.samples = _native.samples(labels, position)
+
+
+class Hook(_native.CriterionHook):
+    """Keeps the calls that are left to Python."""
+
+    def __init__(self, watch):
+        self.watch = watch
+        self.left = []
+
+    def note(self, *given):
+        self.left.append(given)
 
 
 class Batch:
@@ -49,11 +73,24 @@ class Batch:
         self.reached = []
 
     def score(self, **other):
+        """The pass, of number 3; None where it is left to Python."""
         given = SimpleNamespace(**{**vars(self), **other})
-        level = SimpleNamespace(samples=_native.samples(given.labels, given.position))
-        self.drawn = Drawn(given.target, given.index, Turn(level))
-        recent = {"none": deque(), "train": deque([self.drawn, "an older one"])}
-        return _native.score_pass(given.reached, 3, recent, given.logits, given.target)
+        self.level = Level(given.labels, given.position)
+        index = given.index if isinstance(given.index, str) else _native.pack_index(given.index)
+        self.drawn = _native.Drawn(self.level, "its pass", index, given.target)
+        return self.note(given, {"none": deque(), "train": deque([self.drawn, "an older one"])})
+
+    def note(self, given, levels):
+        watch = self.watch = _native.Watch()
+        watch.reached, watch.levels, watch.calls = self.reached, levels, 2
+        hook = Hook(lambda: watch)
+        hook("criterion", (given.logits, given.target), {}, "loss")
+        if hook.left:
+            assert hook.left == [("criterion", (given.logits, given.target), {}, "loss")]
+            assert (watch.calls, watch.newest, watch.target) == (2, None, None)
+        else:
+            assert (watch.calls, watch.target) == (3, given.target)
+        return watch.newest
 
     def row(self, scored) -> Tensor:
         row = torch.full((SAMPLES,), float("nan"))
@@ -69,6 +106,7 @@ def test_scores_stand_where_the_samples_do(dtype, strided):
         batch.logits = torch.cat([batch.logits, batch.logits], 1)[:, 2 : 2 + CLASSES]
     scored = batch.score()
     assert (scored.order, scored.turn) == (3, batch.drawn.turn)
+    assert (scored.turn.level, scored.turn.of, scored.turn.scored) == (batch.level, "its pass", 0)
     assert scored.address == batch.logits.data_ptr()
     row = batch.row(scored)
     assert torch.equal(row[batch.position[batch.index]], ops.el2n(batch.logits, batch.target))
@@ -110,11 +148,11 @@ def test_a_score_that_is_there_stays_and_the_last_row_of_a_sample_counts():
         lambda b: {"target": b.target.int()},
         lambda b: {"target": (b.target + 1) % CLASSES},
         lambda b: {"target": b.target[:, None]},
-        lambda b: {"index": tuple(b.index)},
+        lambda b: {"index": "12345678" * 4},
+        lambda b: {"index": b.index[:4]},
+        lambda b: {"index": [], "target": b.target[:0], "logits": b.logits[:0]},
         lambda b: {"index": [*b.index[:-1], SAMPLES]},
         lambda b: {"index": [*b.index[:-1], -1]},
-        lambda b: {"index": [*b.index[:-1], 1 << 70]},
-        lambda b: {"index": [torch.tensor(i) for i in b.index]},
         lambda b: {"position": torch.full((SAMPLES,), -1)},
         lambda b: {"position": b.position[:-1]},
         lambda b: {"labels": b.labels + CLASSES, "target": b.target + CLASSES},
@@ -134,10 +172,11 @@ def test_what_is_unusual_is_left_to_python(change):
 def test_only_the_newest_batch_of_a_level_is_known_and_only_by_its_very_tensor():
     batch = Batch()
     batch.score()
-    copy = Drawn(batch.target.clone(), batch.index, batch.drawn.turn)
-    for drawn in [], [copy], [copy, batch.drawn]:
-        recent = {"train": deque(drawn)}
-        assert _native.score_pass([], 1, recent, batch.logits, batch.target) is None
+    index = batch.drawn.index
+    copy = _native.Drawn(batch.level, "its pass", index, batch.target.clone())
+    for drawn in [], [copy], [copy, batch.drawn], ["no batch", batch.drawn]:
+        assert batch.note(batch, {"train": deque(drawn)}) is None
+    assert batch.note(batch, {"valid": [copy], "train": [batch.drawn]}) is not None
 
 
 VIEWS = [lambda t: t.squeeze(), lambda t: t.view(4, 2, -1).view(8, -1)]
@@ -164,15 +203,38 @@ def test_logits_that_python_has_only_views_of_keep_their_address():
     assert scored.address == 0
 
 
-def test_wrong_calls_are_errors():
-    for wrong in [([], 1), ((), 1, {}, None, None), ([], 1, [], None, None)]:
-        with pytest.raises(TypeError, match="score_pass"):
-            _native.score_pass(*wrong)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kwargs": {"weight": None}},
+        {"args": "logits only"},
+        {"watch": lambda: None},
+        {"strange": True},
+        {"reached": None},
+        {"levels": []},
+    ],
+)
+def test_what_else_is_left_to_python(change):
     batch = Batch()
-    with pytest.raises(AttributeError, match="target"):
-        _native.score_pass([], 1, {"train": ["no batch"]}, batch.logits, batch.target)
+    batch.score()
+    watch = batch.watch
+    for name in change.keys() & {"strange", "reached", "levels"}:
+        setattr(watch, name, change[name])
+    hook = Hook(change.get("watch", lambda: watch))
+    args = (batch.logits,) if "args" in change else (batch.logits, batch.target)
+    hook("criterion", args, change.get("kwargs", {}), "loss")
+    assert len(hook.left) == 1
+    assert watch.calls == 3
+
+
+def test_wrong_calls_are_errors():
+    batch = Batch()
+    with pytest.raises(TypeError, match="Drawn"):
+        _native.Drawn(batch.target)
     with pytest.raises(TypeError, match="hook_node"):
         _native.hook_node(torch.zeros(1))
+    with pytest.raises(ZeroDivisionError):
+        Hook(lambda: 1 // 0)("criterion", (batch.logits, batch.target), {}, "loss")
     scored = Batch().score()
     with pytest.raises(TypeError, match="float32"):
         scored.put(torch.zeros(SAMPLES, dtype=torch.float64))
@@ -182,12 +244,40 @@ def test_wrong_calls_are_errors():
     assert row.isnan().all()
 
 
+def test_an_index_is_packed_whatever_its_integers_are(plain):
+    whole = [3, -1, (1 << 31) - 1, -(1 << 31)]
+    for index in whole, tuple(whole), torch.tensor(whole), [np.int64(i) for i in whole]:
+        assert as_tensor(_native.pack_index(index)).tolist() == whole
+    assert _native.pack_index([]) == b""
+    for error, wrong in (TypeError, [1.0]), (TypeError, [(1, 2)]), (OverflowError, [1 << 31]):
+        for pack in _native.pack_index, plain._native.pack_index:
+            with pytest.raises(error):
+                pack(wrong)
+    assert plain._native.pack_index(whole) == _native.pack_index(whole)
+
+
 def test_passes_that_nothing_reaches_are_freed():
     batch = Batch()
     batch.score()
-    gone = weakref.ref(batch.drawn.turn)
+    gone = weakref.ref(batch.level)
     del batch
     Batch().score()  # the newest one may be kept
+    gc.collect()
+    assert gone() is None
+
+
+def test_records_that_hold_one_another_are_freed():
+    class Kept(_native.Drawn):
+        pass
+
+    level = Level(torch.zeros(1).long(), torch.zeros(1).long())
+    level.drawn = Kept(level, "its pass", b"", torch.zeros(1))
+    level.drawn.own = level.drawn
+    level.watch = _native.Watch()
+    level.watch.newest = level.watch
+    level.hook = Hook(level)
+    gone = weakref.ref(level)
+    del level
     gc.collect()
     assert gone() is None
 
@@ -242,7 +332,7 @@ def test_a_hook_of_a_node_cannot_hang_there(tensor):
     assert not _native.hook_node(tensor, print)
 
 
-def search():
+def search(prune):
     """Two levels of 40 samples, 4 epochs: what is left, and the last window."""
     torch.manual_seed(0)
     net, criterion = nn.Linear(6, CLASSES), nn.CrossEntropyLoss()
@@ -250,7 +340,7 @@ def search():
         DataLoader(TensorDataset(torch.randn(40, 6), torch.arange(40) % CLASSES), 8, shuffle=True)
         for _ in range(2)
     ]
-    train, valid = bdp_ext.prune(*queues, criterion, epochs=6, interval=2, prune_train=0.25)
+    train, valid = prune(*queues, criterion, epochs=6, interval=2, prune_train=0.25)
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for _ in range(5):
         for batch, other in zip(train, valid, strict=False):
@@ -262,11 +352,10 @@ def search():
     return train.pruner, windows
 
 
-def test_a_search_without_the_library_is_the_same(monkeypatch):
-    fast, fast_windows = search()
-    monkeypatch.setattr(_hooks, "score_pass", lambda *_: None)
-    monkeypatch.setattr(_hooks, "hook_node", lambda *_: False)
-    slow, slow_windows = search()
+def test_a_search_without_the_library_is_the_same(plain):
+    fast, fast_windows = search(bdp_ext.prune)
+    slow, slow_windows = search(plain.api.prune)
+    assert not issubclass(plain._hooks.Watch, _native.Watch)
     assert fast.report() == slow.report()
     assert len(fast.report()) == 4
     for name, live in fast.live_indices.items():

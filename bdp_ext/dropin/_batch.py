@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._drawn import Drawn, Recent, Turn, as_tensor
+from bdp_ext.dropin._drawn import Drawn, Recent, as_tensor
 from bdp_ext.dropin._level import Level
 from bdp_ext.dropin._loader import Draws
+from bdp_ext.dropin._native import pack_index
 
 Path = tuple[Any, ...]
 
@@ -41,18 +42,25 @@ class Finder(Draws):
 
         Raises:
             RuntimeError: it has no labels or, when wanted, no input tensor.
+            TypeError: its samples are no whole numbers.
         """
+        try:
+            packed = pack_index(index)
+        except (TypeError, OverflowError):
+            raise TypeError(
+                f"bdp_ext.prune: a sampler draws {index[0]!r}, and samples are known by their "
+                "number in the data set; let the data set look up what else it needs."
+            ) from None
         if self._target is None:
-            self._target = self._locate(batch, index)
-        target = reduce(getitem, self._target, batch)
+            self._target = self._locate(batch, packed)
         of.drawn += 1
-        drawn = Drawn(Turn(self._level, of), index, target)
+        drawn = Drawn(self._level, of, packed, reduce(getitem, self._target, batch))
         if self._input is not None:
             drawn.know_by(reduce(getitem, self._input, batch))
         self._remember(drawn)
         return batch
 
-    def _locate(self, batch: Any, index: Sequence[Any]) -> Path:
+    def _locate(self, batch: Any, packed: bytes) -> Path:
         found = list(_tensors(batch, ()))
         if not found:
             raise RuntimeError(
@@ -62,11 +70,11 @@ class Finder(Draws):
             )
         if self._last:
             found.reverse()
-        labels = self._level.labels[as_tensor(index)]
+        labels = self._level.labels[as_tensor(packed)]
         fitting = [
             (path, tensor)
             for path, tensor in found
-            if tensor.numel() == len(index) and not tensor.is_floating_point()
+            if tensor.numel() == len(labels) and not tensor.is_floating_point()
         ]
         same = [path for path, tensor in fitting if torch.equal(tensor.reshape(-1).cpu(), labels)]
         if not same:
@@ -80,7 +88,7 @@ class Finder(Draws):
             inputs = [
                 path
                 for path, tensor in found
-                if tensor.dim() >= 2 and len(tensor) == len(index) and path != same[0]
+                if tensor.dim() >= 2 and len(tensor) == len(labels) and path != same[0]
             ]
             if not inputs:
                 raise RuntimeError(

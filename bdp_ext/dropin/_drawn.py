@@ -2,56 +2,33 @@
 
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
-from struct import error, pack
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdp_ext.dropin._clock import Pass
-from bdp_ext.dropin._level import Level
+from bdp_ext.dropin import _native
 
 KEPT = 16
 PRINT = 16
 """Values of each input that tell batches apart when the loop has copied them to a device."""
 
 
-class Turn:
-    """What is kept of a batch until its scores are written down: little, because memory that comes
-    back late is cold.
+class Drawn(_native.Drawn):
+    """A batch, and what it is known by.
 
     Attributes:
-        level: its level.
-        of: the pass of its queue that it belongs to.
-        scored: the number of the forward pass that it was last scored by; 0: it never was.
-    """
-
-    scored = 0
-
-    def __init__(self, level: Level, of: Pass) -> None:
-        self.level = level
-        self.of = of
-
-
-class Drawn:
-    """A batch of one level, as the loop got it.
-
-    Attributes:
-        turn: its level and its pass.
-        index: which samples, as the data set numbers them, one per row.
-        target: [B] the loader's own label tensor; kept, so that its address stays its own.
         input: the input tensor, where batches are known by it.
     """
 
     input: weakref.ref[Tensor] | None = None
 
-    def __init__(self, turn: Turn, index: Sequence[Any], target: Tensor) -> None:
-        self.turn = turn
-        self.index = index
-        self.target = target
+    @property
+    def rows(self) -> int:
+        """Its samples."""
+        return len(self.index) // 4
 
     @cached_property
     def address(self) -> int:
@@ -65,9 +42,9 @@ class Drawn:
 
     def check(self) -> None:
         """Refuse another number of labels than of samples."""
-        if self.target.numel() != len(self.index):
+        if self.target.numel() != self.rows:
             raise RuntimeError(
-                f"bdp_ext.prune: the {self.turn.level.name} loader drew {len(self.index)} samples "
+                f"bdp_ext.prune: the {self.turn.level.name} loader drew {self.rows} samples "
                 f"and yielded {self.target.numel()} labels (a collate function that drops or "
                 "repeats samples?); let it keep one row per sample."
             )
@@ -164,20 +141,9 @@ def label_bytes(target: Tensor) -> bytes:
     return values
 
 
-def as_tensor(*indices: Sequence[Any]) -> Tensor:
-    """Sample numbers, batch by batch, as one int64 tensor: a third of `torch.tensor`'s time.
-
-    Raises:
-        TypeError: they are no whole numbers.
-    """
-    try:
-        packed = bytearray().join([pack(f"{len(index)}q", *index) for index in indices])
-    except error:
-        raise TypeError(
-            f"bdp_ext.prune: a sampler draws {indices[0][0]!r}, and samples are known by their "
-            "number in the data set; let the data set look up what else it needs."
-        ) from None
-    return torch.frombuffer(packed, dtype=torch.int64)
+def as_tensor(*indices: bytes) -> Tensor:
+    """The samples of batches, one batch after the other, as one int64 tensor."""
+    return torch.frombuffer(bytearray().join(indices), dtype=torch.int32).long()
 
 
 def fingerprint(inputs: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.dropin._drawn import Drawn, Recent, Turn, fingerprint, same_input, same_labels
-from bdp_ext.dropin._native import ScoredPass, hook_node, score_pass
+from bdp_ext.dropin import _native
+from bdp_ext.dropin._drawn import Drawn, Recent, fingerprint, same_input, same_labels
+from bdp_ext.dropin._native import ScoredPass, Turn, hook_node
 
 LOST = (
     "bdp_ext: the loaders that bdp_ext.prune returned are gone in the middle of the search, and "
@@ -75,27 +76,17 @@ class UnscoredPass(NamedTuple):
         return self.logits.data_ptr()
 
 
-class Watch:
+class Watch(_native.Watch):
     """The forward passes that hooks have seen and a backward pass has reached.
-
-    What is done here for every pass counts: a call of torch's takes half a microsecond and more in
-    the middle of a search.
 
     Attributes:
         recent: the batches drawn lately.
-        calls: how often a hooked module was called, in any mode; the number of the newest pass.
-        reached: forward passes that count, in no order, perhaps more than once.
-        newest, target: the newest of those a backward pass may reach, and the criterion's target.
-        strange: whether that target is not a label tensor as a loader yielded it.
     """
 
     def __init__(self) -> None:
         self.recent = Recent()
-        self.calls = 0
-        self.reached: list[ScoredPass | UnscoredPass] = []
-        self.newest: ScoredPass | UnscoredPass | None = None
-        self.target: Tensor | None = None
-        self.strange = False
+        self.levels = self.recent.levels
+        self.reached = []
         self._strangers = 0
 
     def take(self) -> list[ScoredPass | UnscoredPass]:
@@ -189,12 +180,12 @@ def _nothing(*_: Any) -> None:
     return None
 
 
-class CriterionHook(Hook):
+class CriterionHook(_native.CriterionHook, Hook):
     """Notes the logits and the batch of a criterion's call."""
 
     kind = "criterion"
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def note(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         watch = self.watch()
         if watch is None:
             self.tell_loss(args, kwargs)
@@ -204,15 +195,9 @@ class CriterionHook(Hook):
         of: Drawn | Unknown | None = None
         if len(given) == 2:  # nearly always logits [B, C] and the labels [B] of a batch just drawn
             logits, target = given
-            if not watch.strange:
-                scored = score_pass(watch.reached, watch.calls, watch.recent.levels, *given)
-                if scored is not None:
-                    watch.newest = scored
-                    watch.target = target
-                    return
-            of = watch.recent.newest(target)
-            if of is not None and not _usual(logits, len(of.index)):
-                of = None
+            newest = watch.recent.newest(target)
+            if newest is not None and _usual(logits, newest.rows):
+                of = newest
         strange = of is None
         if of is None:
             found = _logits_and_target(given) if torch.is_grad_enabled() else None

@@ -1,0 +1,217 @@
+#include "dropin/scored_pass.h"
+
+#include <cmath>
+#include <cstddef>
+#include <optional>
+
+#include "dropin/drawn.h"
+#include "dropin/dropin.h"
+#include "dropin/hook_node.h"
+#include "dropin/python.h"
+#include "dropin/tensors.h"
+
+namespace bdp_ext::dropin {
+namespace {
+
+// A forward pass of which a backward pass is to say that it reached it: it is the tensor hook.
+struct ScoredPass {
+  PyVarObject ob_base;  // of 2 * rows items
+  PyObject* reached;    // list to which it then appends itself
+  PyObject* turn;       // of its batch
+  PyObject* logits;     // weak reference to them, or to what they are a view of
+  int64_t order;
+  const void* address;  // of the logits, as long as that is there
+  float items[1];       // score[rows], then position[rows] as int32_t
+
+  int64_t rows() const { return ob_base.ob_size / 2; }
+  int32_t* position() { return reinterpret_cast<int32_t*>(items + rows()); }
+};
+
+// A level as its data set numbers it: of each sample its class and its place in the level.
+struct Samples {
+  PyVarObject ob_base;
+  struct {
+    int32_t label, position;  // position < 0: it is no sample of the level
+  } items[1];
+};
+
+using PassHolder = Holder<ScoredPass, &ScoredPass::reached, &ScoredPass::turn, &ScoredPass::logits>;
+
+PyTypeObject pass_type{}, samples_type{};
+struct {
+  PyObject *samples, *base;
+} names{};
+
+// The newest batch of a level whose label tensor this is; null: there is none, or an error.
+Owned FindBatch(PyObject* levels, PyObject* target) {
+  PyObject *level, *batches;
+  Py_ssize_t place = 0;
+  while (PyDict_Next(levels, &place, &level, &batches)) {
+    if (PyObject_Size(batches) <= 0) continue;
+    Owned newest(PySequence_GetItem(batches, 0));
+    if (newest == nullptr) return nullptr;
+    if (!IsDrawn(newest.get())) continue;
+    if (reinterpret_cast<Drawn*>(newest.get())->target == target) return newest;
+  }
+  return nullptr;
+}
+
+// samples(labels, position)
+PyObject* MakeSamples(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 2) {
+    PyErr_SetString(PyExc_TypeError, "samples: two tensors are wanted");
+    return nullptr;
+  }
+  const auto labels = Vector(given[0], dlpack::kInt, 64);
+  const auto positions = Vector(given[1], dlpack::kInt, 64);
+  if (!labels || !positions || labels->shape[0] != positions->shape[0]) Py_RETURN_NONE;
+  const auto* label = static_cast<const int64_t*>(labels->data);
+  const auto* position = static_cast<const int64_t*>(positions->data);
+  Samples* samples = PyObject_NewVar(Samples, &samples_type, labels->shape[0]);
+  if (samples == nullptr) return nullptr;
+  for (int64_t i = 0; i < labels->shape[0]; ++i) {
+    const bool usual = label[i] >= 0 && label[i] <= INT32_MAX && position[i] <= INT32_MAX;
+    samples->items[i].label = static_cast<int32_t>(usual ? label[i] : 0);
+    samples->items[i].position = static_cast<int32_t>(usual ? position[i] : -1);
+  }
+  return reinterpret_cast<PyObject*>(samples);
+}
+
+// Where the batch's samples stand in their level; false: a number is no sample of it, or its label
+// is another one.
+bool Locate(const int32_t* number, int64_t rows, const Samples* samples, const int64_t* target,
+            int64_t classes, int32_t* position) {
+  for (int64_t row = 0; row < rows; ++row) {
+    if (number[row] < 0 || number[row] >= samples->ob_base.ob_size) return false;
+    const auto& [label, place] = samples->items[number[row]];
+    if (place < 0 || label != target[row] || label >= classes) return false;
+    position[row] = place;
+  }
+  return true;
+}
+
+// What keeps the memory of a tensor: itself, or the tensor that it is a view of.
+PyObject* Keeper(PyObject* tensor) {
+  PyObject* base = PyObject_GetAttr(tensor, names.base);
+  if (base != Py_None) return base;
+  Py_DECREF(base);
+  return Py_NewRef(tensor);
+}
+
+PyObject* Call(ScoredPass* pass, PyObject*, PyObject*) {
+  if (PyList_Append(pass->reached, reinterpret_cast<PyObject*>(pass)) != 0) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* Put(ScoredPass* pass, PyObject* row) {
+  const auto view = Vector(row, dlpack::kFloat, 32);
+  if (!view) {
+    PyErr_SetString(PyExc_TypeError, "ScoredPass.put: row must be [N] float32 on the CPU");
+    return nullptr;
+  }
+  auto* out = static_cast<float*>(view->data);
+  const int32_t* position = pass->position();
+  for (int64_t i = 0; i < pass->rows(); ++i) {
+    if (position[i] >= view->shape[0]) {
+      PyErr_SetString(PyExc_IndexError, "ScoredPass.put: row has too few samples");
+      return nullptr;
+    }
+  }
+  for (int64_t i = pass->rows(); i-- > 0;) {  // where a sample stands twice, its last row counts
+    if (std::isnan(out[position[i]])) out[position[i]] = pass->items[i];
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* GetTurn(ScoredPass* pass, void*) { return Py_NewRef(pass->turn); }
+
+PyObject* GetOrder(ScoredPass* pass, void*) { return PyLong_FromLongLong(pass->order); }
+
+PyObject* GetAddress(ScoredPass* pass, void*) {
+  const Owned there(PyObject_CallNoArgs(pass->logits));
+  if (there == nullptr) return nullptr;
+  const bool gone = there.get() == Py_None;
+  return PyLong_FromVoidPtr(gone ? nullptr : const_cast<void*>(pass->address));
+}
+
+PyMethodDef pass_methods[] = {
+    {"put", reinterpret_cast<PyCFunction>(Put), METH_O,
+     "put(row): write the scores of those samples of row [N] float32 that have none (NaN)."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyGetSetDef pass_attributes[] = {
+    {"turn", reinterpret_cast<getter>(GetTurn), nullptr, "That of its batch.", nullptr},
+    {"address", reinterpret_cast<getter>(GetAddress), nullptr,
+     "Where its logits lie; 0: they are gone.", nullptr},
+    {"order", reinterpret_cast<getter>(GetOrder), nullptr, "Its number.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+PyMethodDef functions[] = {
+    {"samples", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(MakeSamples)), METH_FASTCALL,
+     "samples(labels, position): what is read of a level to score its batches, from [N] int64\n"
+     "each; None where they are something else."},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+PyObject* Score(PyObject* reached, int64_t order, PyObject* levels, PyObject* given_logits,
+                PyObject* given_target) {
+  const Owned newest = FindBatch(levels, given_target);
+  if (newest == nullptr) return nullptr;
+  const auto* batch = reinterpret_cast<Drawn*>(newest.get());
+  const auto* turn = reinterpret_cast<Turn*>(batch->turn);
+  const Owned samples(PyObject_GetAttr(turn->level, names.samples));
+  if (samples == nullptr) return nullptr;
+  const std::optional<Logits> logits = Matrix(given_logits);
+  const auto target = Vector(given_target, dlpack::kInt, 64);
+  if (!logits || !target || Py_TYPE(samples.get()) != &samples_type ||
+      !PyBytes_CheckExact(batch->index)) {
+    return nullptr;
+  }
+  const int64_t rows = PyBytes_GET_SIZE(batch->index) / Py_ssize_t{sizeof(int32_t)};
+  if (rows == 0 || logits->rows != rows || target->shape[0] != rows) return nullptr;
+
+  ScoredPass* pass = PyObject_GC_NewVar(ScoredPass, &pass_type, 2 * rows);
+  if (pass == nullptr) return nullptr;
+  Owned result(reinterpret_cast<PyObject*>(pass));
+  pass->reached = Py_NewRef(reached);
+  pass->turn = Py_NewRef(batch->turn);
+  pass->logits = nullptr;
+  pass->order = order;
+  pass->address = logits->data;
+  PyObject_GC_Track(pass);
+  const auto* number = reinterpret_cast<const int32_t*>(PyBytes_AS_STRING(batch->index));
+  const auto* known = reinterpret_cast<const Samples*>(samples.get());
+  const auto* classes = static_cast<const int64_t*>(target->data);
+  if (!Locate(number, rows, known, classes, logits->classes, pass->position())) return nullptr;
+  const Owned keeper(Keeper(given_logits));
+  if (keeper == nullptr) return nullptr;
+  pass->logits = PyWeakref_NewRef(keeper.get(), nullptr);
+  if (pass->logits == nullptr || HookNode(given_logits, result.get()) != 1) return nullptr;
+  El2n(*logits, classes, pass->items);
+  return result.release();
+}
+
+bool AddScoredPass(PyObject* module) {
+  PassHolder::Describe(&pass_type, "bdp_ext._C.ScoredPass",
+                       "A forward pass and its scores, noted when a backward pass reaches it.");
+  pass_type.tp_basicsize = offsetof(ScoredPass, items);
+  pass_type.tp_itemsize = sizeof(float);
+  pass_type.tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  pass_type.tp_call = reinterpret_cast<ternaryfunc>(Call);
+  pass_type.tp_methods = pass_methods;
+  pass_type.tp_getset = pass_attributes;
+  Py_SET_REFCNT(&samples_type, 1);
+  samples_type.tp_name = "bdp_ext._C.Samples";
+  samples_type.tp_doc = "The class and the place of each sample of a level.";
+  samples_type.tp_basicsize = offsetof(Samples, items);
+  samples_type.tp_itemsize = sizeof(Samples::items[0]);
+  samples_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  names.samples = PyUnicode_InternFromString("samples");
+  names.base = PyUnicode_InternFromString("_base");
+  return names.samples != nullptr && names.base != nullptr && PyType_Ready(&samples_type) == 0 &&
+         PyType_Ready(&pass_type) == 0 && FindTorch() &&
+         PyModule_AddFunctions(module, functions) == 0;
+}
+
+}  // namespace bdp_ext::dropin
