@@ -22,14 +22,15 @@ class ErrorWindow:
         self.scores = torch.full((length, samples), float("nan"), device=device)
         self._voe = torch.full((samples,), float("nan"), device=device)
         self.slot = 0
-        self._row: Tensor | None = None  # of this epoch, where somebody else writes it
+        self._row: Tensor | None = None  # of this epoch, once somebody else has asked for it
+        self._stale = False  # whether somebody may have written since the VoE was computed
 
     @property
     def voe(self) -> Tensor:
         """[N] float32, NaN below two scores. Exact for samples seen this epoch; `settle` renews the
         others."""
-        if self._row is not None:
-            self._row = None
+        if self._stale:
+            self._stale = False
             self._voe.copy_(ops.voe(self.scores))
         return self._voe
 
@@ -37,6 +38,7 @@ class ErrorWindow:
     def row(self) -> Tensor:
         """[N] float32: this epoch's scores, for somebody who has them already to write where they
         are NaN. To be asked for each time."""
+        self._stale = True
         if self._row is None:
             self._row = self.scores[self.slot]
         return self._row
@@ -50,7 +52,7 @@ class ErrorWindow:
     def settle(self) -> None:
         """Renew the VoE of the samples this epoch did not show: their oldest score has left the
         window."""
-        if self._row is not None:
+        if self._stale:
             return  # all of it is renewed when it is asked for
         missed = self.scores[self.slot].isnan()
         if bool(missed.any()):
@@ -58,19 +60,21 @@ class ErrorWindow:
 
     def advance(self) -> None:
         """Begin the next epoch: its row replaces the oldest one."""
-        _ = self.voe  # with the row that is over
         self.slot = (self.slot + 1) % self.scores.shape[0]
         self.scores[self.slot] = float("nan")
+        self._row = None
 
     def forget(self) -> None:
         """Begin anew: scores of another network are not to be compared with those to come."""
         self.scores.fill_(float("nan"))
-        self.voe.fill_(float("nan"))
+        self._voe.fill_(float("nan"))
+        self._stale = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"scores": self.scores, "voe": self.voe, "slot": self.slot}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scores.copy_(state["scores"])
-        self.voe.copy_(state["voe"])
+        self._voe.copy_(state["voe"])
         self.slot = state["slot"]
+        self._row, self._stale = None, False
