@@ -121,3 +121,13 @@ def test_a_graph_that_is_kept_counts_once(searched):
     train.pruner._score_reached()
     window = train.pruner.levels["train"].pruner.window
     assert window.scores[window.slot].isnan().all()
+
+
+def test_a_call_without_a_row_is_passed_over(searched):
+    """The samples that a loop selects for a second loss may be none."""
+    train, _, criterion = searched
+    images, target = next(iter(train))
+    weight = torch.zeros(CLASSES, requires_grad=True)
+    logits, none = images + weight, target > CLASSES
+    (criterion(logits, target) + criterion(logits[none], target[none]).nan_to_num()).backward()
+    assert scored(train) == BATCH

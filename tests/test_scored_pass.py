@@ -47,6 +47,7 @@ class Level:
 
     def __init__(self, labels, position):
         self.samples = _native.samples(labels, position)
+        self.row = torch.full((len(labels),), float("nan"))
 
 
 class Hook(_native.CriterionHook):
@@ -92,11 +93,6 @@ class Batch:
             assert (watch.calls, watch.target) == (3, given.target)
         return watch.newest
 
-    def row(self, scored) -> Tensor:
-        row = torch.full((SAMPLES,), float("nan"))
-        scored.put(row)
-        return row
-
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("strided", [False, True])
@@ -108,7 +104,8 @@ def test_scores_stand_where_the_samples_do(dtype, strided):
     assert (scored.order, scored.turn) == (3, batch.drawn.turn)
     assert (scored.turn.level, scored.turn.of, scored.turn.scored) == (batch.level, "its pass", 0)
     assert scored.address == batch.logits.data_ptr()
-    row = batch.row(scored)
+    assert _native.settle([scored], 0) == {"its pass": 1}
+    row = batch.level.row
     assert torch.equal(row[batch.position[batch.index]], ops.el2n(batch.logits, batch.target))
     assert int(row.isnan().sum()) == SAMPLES - len(batch.index)
 
@@ -126,11 +123,57 @@ def test_it_is_noted_when_a_backward_pass_reaches_it_and_not_before():
 def test_a_score_that_is_there_stays_and_the_last_row_of_a_sample_counts():
     batch = Batch(index=(7, 3, 7))
     expected = ops.el2n(batch.logits, batch.target)
-    row = torch.full((SAMPLES,), float("nan"))
+    scored = batch.score()
+    row = batch.level.row
     row[batch.position[3]] = 0.25
-    batch.score().put(row)
+    _native.settle([scored], 0)
     assert row[batch.position[3]] == 0.25
     assert row[batch.position[7]] == expected[2] != expected[0]
+
+
+def passes(count):
+    """Forward passes 1, 2, ... of one batch, each with logits of its own."""
+    batch = Batch()
+    batch.score()
+    made = []
+    for order in range(1, count + 1):
+        batch.logits = 2 * torch.randn(len(batch.index), CLASSES, requires_grad=True)
+        batch.watch.calls = order - 1
+        hook = Hook(lambda: batch.watch)
+        hook("criterion", (batch.logits, batch.target), {}, "loss")
+        made.append((batch.watch.newest, ops.el2n(batch.logits, batch.target)))
+    return batch, *zip(*made, strict=True)
+
+
+def test_of_a_batch_the_first_pass_of_an_epoch_counts_in_whatever_order_they_were_reached():
+    batch, (first, second, third, fourth), scores = passes(4)
+    where = batch.position[batch.index]
+    reached = [third, second, second]
+    assert _native.settle(reached, 0) == {"its pass": 1}
+    assert reached == []
+    assert torch.equal(batch.level.row[where], scores[1])
+    assert first.turn.scored == 2
+    assert _native.settle([first, third, second], 0) == {}  # in the same epoch
+    assert _native.settle([], 0) == {}
+    batch.level.row = torch.full((SAMPLES,), float("nan"))
+    assert _native.settle([fourth, first, second], 3) == {"its pass": 0}  # trained before
+    assert torch.equal(batch.level.row[where], scores[3])
+    assert first.turn.scored == 4
+
+
+def test_passes_of_a_level_that_is_not_pruned_are_counted():
+    batch, given, _ = passes(1)
+    batch.level.row = None
+    assert _native.settle([*given], 0) == {"its pass": 1}
+
+
+def test_passes_among_others_are_left_to_python():
+    batch, (first, second), _ = passes(2)
+    reached = [second, "unscored", first]
+    assert _native.settle(reached, 0) is None
+    assert reached == [second, "unscored", first]
+    assert batch.level.row.isnan().all()
+    assert first.turn.scored == 0
 
 
 @pytest.mark.parametrize(
@@ -235,13 +278,15 @@ def test_wrong_calls_are_errors():
         _native.hook_node(torch.zeros(1))
     with pytest.raises(ZeroDivisionError):
         Hook(lambda: 1 // 0)("criterion", (batch.logits, batch.target), {}, "loss")
-    scored = Batch().score()
-    with pytest.raises(TypeError, match="float32"):
-        scored.put(torch.zeros(SAMPLES, dtype=torch.float64))
-    row = torch.full((10,), float("nan"))
-    with pytest.raises(IndexError, match="too few"):
-        scored.put(row)
-    assert row.isnan().all()
+    with pytest.raises(TypeError, match="settle"):
+        _native.settle((), 0)
+    for row in torch.zeros(SAMPLES, dtype=torch.float64), torch.full((10,), float("nan")):
+        batch, (scored,), _ = passes(1)
+        batch.level.row, before = row, row.nan_to_num(9)
+        with pytest.raises(TypeError, match="float32 on the CPU and have all"):
+            _native.settle([scored], 0)
+        assert torch.equal(row.nan_to_num(9), before)
+        assert scored.turn.scored == 0
 
 
 def test_an_index_is_packed_whatever_its_integers_are(plain):

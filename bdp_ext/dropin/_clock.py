@@ -82,10 +82,10 @@ class Clock:
         self._passes.append(new)
         return new
 
-    def train(self, of: Pass) -> None:
-        """A batch of this pass has been trained, for the first time."""
-        of.trained += 1
-        self._trained += 1
+    def train(self, of: Pass, batches: int) -> None:
+        """So many batches of this pass have been trained, for the first time."""
+        of.trained += batches
+        self._trained += batches
 
     @property
     def begun(self) -> bool:

@@ -1,12 +1,11 @@
 """One level's samples: which of its data set's they are, which are live, and their pruner."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bdp_ext.dropin._native import ScoredPass, samples
+from bdp_ext.dropin._native import samples
 from bdp_ext.pruning import LevelPruner
 
 
@@ -75,12 +74,11 @@ class Level(Single):
         if self.pruner is not None:
             self.pruner.observe(self.position.index_select(0, index), logits, target)
 
-    def put(self, passes: Iterable[ScoredPass]) -> None:
-        """Take over the scores of these batches, the first one first."""
-        if self.pruner is not None:
-            row = self.pruner.window.row
-            for scored in passes:
-                scored.put(row)
+    @property
+    def row(self) -> Tensor | None:
+        """[n] float32: the members' scores of this epoch, to be written where they are NaN. To be
+        asked for each time."""
+        return None if self.pruner is None else self.pruner.window.row
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pruner is None else self.pruner.state_dict()

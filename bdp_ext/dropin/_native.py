@@ -18,6 +18,7 @@ __all__ = [
     "hook_node",
     "pack_index",
     "samples",
+    "settle",
 ]
 
 
@@ -34,9 +35,6 @@ class ScoredPass(Protocol):
     order: int
     turn: "Turn"
     address: int
-
-    def put(self, row: Tensor) -> None:
-        """Write the scores of those samples of row [N] float32 that have none (NaN)."""
 
 
 if TYPE_CHECKING or not _libraries.loaded("cpu"):
@@ -119,10 +117,30 @@ if TYPE_CHECKING or not _libraries.loaded("cpu"):
         """What the library reads of a level to score its batches, from [N] int64 each."""
         return None
 
+    def settle(reached: list[Any], began: int) -> dict[Any, int] | None:
+        """Empty this list of passes and write down their scores, in their order, in their level's
+        `row`: of each batch once, unless a pass after number `began` scored it before, and of the
+        samples that have none (NaN).
+
+        Returns:
+            For each `Turn.of`, how many of its batches were scored for the first time. None, and
+            nothing is done, where not all are of the library's `ScoredPass`.
+        """
+        return None
+
     def hook_node(tensor: Tensor, hook: Callable[[Tensor], None]) -> bool:
         """`tensor.register_hook` without its handle, and for the first backward pass only; False
         where it cannot be done."""
         return False
 
 else:
-    from bdp_ext._C import CriterionHook, Drawn, Turn, Watch, hook_node, pack_index, samples
+    from bdp_ext._C import (
+        CriterionHook,
+        Drawn,
+        Turn,
+        Watch,
+        hook_node,
+        pack_index,
+        samples,
+        settle,
+    )

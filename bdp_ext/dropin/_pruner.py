@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ from bdp_ext.dropin._hooks import Hook, UnscoredPass, Watch, hang
 from bdp_ext.dropin._labels import members_of
 from bdp_ext.dropin._level import Level, Single
 from bdp_ext.dropin._loader import LookAlike
+from bdp_ext.dropin._native import settle
 from bdp_ext.dropin._ranks import merge
 
 MOST_WAITING = 1 << 18
@@ -84,7 +85,7 @@ class DropInPruner(Single):
         self._kind = kind
         self._stage_ends = stage_ends
         self._attach = attach
-        self._scored = 0
+        self._scored = False  # whether anything was
         pruners = [level.pruner for level in levels.values() if level.pruner is not None]
         self._epochs = max(pruner.schedule.epochs for pruner in pruners)
         self._began = 0  # the newest pass when the epoch began
@@ -174,7 +175,7 @@ class DropInPruner(Single):
         if logits.dtype == torch.float64:
             logits = logits.float()
         of.observe(index, logits, target.cpu())
-        self._scored += 1
+        self._scored = True
 
     def end_epoch(self) -> None:
         """Close the epoch, with unit="manual"; prunes when it is time.
@@ -208,7 +209,7 @@ class DropInPruner(Single):
         self._clock.load_state_dict(state["clock"])
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
-        self._scored = 1
+        self._scored = True
 
     # What loaders report.
 
@@ -245,33 +246,49 @@ class DropInPruner(Single):
 
     def _score_reached(self) -> None:
         """Score the forward passes that a backward pass has reached since."""
-        began, train = self._began, self._clock.train
-        noted: Any
-        for kind, passes in groupby(self._watch.take(), type):  # scored or unscored
-            counted: dict[Level, list[Any]] = defaultdict(list)
-            for noted in passes:
-                if kind is UnscoredPass:
-                    noted = noted.found()
-                    if noted is None:
-                        self.unmatched += 1
-                        continue
-                turn, order = noted.turn, noted.order
-                scored = turn.scored
-                if scored > began or scored >= order:
-                    continue  # a later pass of the batch in this epoch, or a pass that is known
-                if not scored and turn.of.clock is not None:
-                    train(turn.of)
-                turn.scored = order
-                counted[turn.level].append(noted)
-            for level, ours in counted.items():
-                if kind is UnscoredPass:
-                    self._score(level, ours)
-                else:
-                    level.put(ours)
-                self._scored += len(ours)
+        if self._settle(self._reached):  # nearly always
+            return
+        passes: Any
+        for kind, passes in groupby(self._watch.take(), type):
+            if kind is UnscoredPass:
+                self._score_all(passes)
+            else:
+                self._settle([*passes])
+
+    def _settle(self, reached: list[Any]) -> bool:
+        """Take over the scores of these passes; False, and nothing is done, where some have
+        none."""
+        trained = settle(reached, self._began)
+        if trained is None:
+            return False
+        for of, batches in trained.items():
+            self._train(of, batches)
             self._group = SCORED_WAITING
-            if kind is UnscoredPass and noted is not None:
-                self._group = max(1, MOST_WAITING // noted.logits.numel())
+        return True
+
+    def _score_all(self, passes: Iterable[UnscoredPass]) -> None:
+        """Score these passes, in their order."""
+        counted: dict[Level, list[UnscoredPass]] = defaultdict(list)
+        for noted in passes:
+            self._group = max(1, MOST_WAITING // max(1, noted.logits.numel()))
+            found = noted.found()
+            if found is None:
+                self.unmatched += 1
+                continue
+            turn, order = found.turn, found.order
+            if turn.scored > self._began or turn.scored >= order:
+                continue  # a later pass of the batch in this epoch, or a pass that is known
+            self._train(turn.of, turn.scored == 0)
+            turn.scored = order
+            counted[turn.level].append(found)
+        for level, ours in counted.items():
+            self._score(level, ours)
+
+    def _train(self, of: Pass, batches: int) -> None:
+        """Batches of this pass have been scored, so many for the first time."""
+        self._scored = True
+        if of.clock is not None:
+            of.clock.train(of, batches)
 
     def _score(self, level: Level, passes: list[UnscoredPass]) -> None:
         passes.reverse()  # last batch first: where a sample stands twice, the last row wins

@@ -1,8 +1,10 @@
 #include "dropin/scored_pass.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <optional>
+#include <vector>
 
 #include "dropin/drawn.h"
 #include "dropin/dropin.h"
@@ -35,11 +37,13 @@ struct Samples {
   } items[1];
 };
 
+Turn* TurnOf(ScoredPass* pass) { return reinterpret_cast<Turn*>(pass->turn); }
+
 using PassHolder = Holder<ScoredPass, &ScoredPass::reached, &ScoredPass::turn, &ScoredPass::logits>;
 
 PyTypeObject pass_type{}, samples_type{};
 struct {
-  PyObject *samples, *base;
+  PyObject *samples, *row, *base;
 } names{};
 
 // The newest batch of a level whose label tensor this is; null: there is none, or an error.
@@ -103,24 +107,80 @@ PyObject* Call(ScoredPass* pass, PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-PyObject* Put(ScoredPass* pass, PyObject* row) {
-  const auto view = Vector(row, dlpack::kFloat, 32);
-  if (!view) {
-    PyErr_SetString(PyExc_TypeError, "ScoredPass.put: row must be [N] float32 on the CPU");
+// Writes the scores of those samples of row [N] that have none.
+void Put(ScoredPass* pass, float* row) {
+  const int32_t* position = pass->position();
+  for (int64_t i = pass->rows(); i-- > 0;) {  // where a sample stands twice, its last row counts
+    if (std::isnan(row[position[i]])) row[position[i]] = pass->items[i];
+  }
+}
+
+// The row of the pass's level, null for None; `rows` keeps those that have been asked for. False:
+// it cannot hold the pass, or another error.
+bool FindRow(PyObject* rows, ScoredPass* pass, float** row) {
+  PyObject* level = TurnOf(pass)->level;
+  PyObject* given = PyDict_GetItemWithError(rows, level);
+  if (given == nullptr) {
+    if (PyErr_Occurred()) return false;
+    const Owned asked(PyObject_GetAttr(level, names.row));
+    if (asked == nullptr || PyDict_SetItem(rows, level, asked.get()) != 0) return false;
+    given = asked.get();  // rows has it
+  }
+  *row = nullptr;
+  if (given == Py_None) return true;
+  const auto view = Vector(given, dlpack::kFloat, 32);
+  const int32_t* position = pass->position();
+  const int32_t last = *std::max_element(position, position + pass->rows());
+  if (!view || last >= view->shape[0]) {
+    PyErr_SetString(PyExc_TypeError,
+                    "settle: a level's row must be float32 on the CPU and have all its samples");
+    return false;
+  }
+  *row = static_cast<float*>(view->data);
+  return true;
+}
+
+// settle(reached, began)
+PyObject* Settle(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 2 || !PyList_CheckExact(given[0]) || !PyLong_CheckExact(given[1])) {
+    PyErr_SetString(PyExc_TypeError, "settle: list and int are wanted");
     return nullptr;
   }
-  auto* out = static_cast<float*>(view->data);
-  const int32_t* position = pass->position();
-  for (int64_t i = 0; i < pass->rows(); ++i) {
-    if (position[i] >= view->shape[0]) {
-      PyErr_SetString(PyExc_IndexError, "ScoredPass.put: row has too few samples");
+  const int64_t began = PyLong_AsLongLong(given[1]);
+  if (began == -1 && PyErr_Occurred()) return nullptr;
+  const Py_ssize_t size = PyList_GET_SIZE(given[0]);
+  std::vector<ScoredPass*> passes;
+  passes.reserve(size);
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    PyObject* pass = PyList_GET_ITEM(given[0], i);
+    if (Py_TYPE(pass) != &pass_type) Py_RETURN_NONE;
+    passes.push_back(reinterpret_cast<ScoredPass*>(pass));
+  }
+  const Owned kept(PyList_GetSlice(given[0], 0, size));  // as long as they are looked at
+  const Owned rows(PyDict_New());
+  Owned trained(PyDict_New());
+  if (kept == nullptr || rows == nullptr || trained == nullptr ||
+      PyList_SetSlice(given[0], 0, size, nullptr) != 0) {
+    return nullptr;
+  }
+  std::sort(passes.begin(), passes.end(),
+            [](ScoredPass* one, ScoredPass* other) { return one->order < other->order; });
+  for (ScoredPass* pass : passes) {
+    Turn* turn = TurnOf(pass);
+    if (turn->scored > began || turn->scored >= pass->order) continue;
+    float* row;
+    if (!FindRow(rows.get(), pass, &row)) return nullptr;
+    if (row != nullptr) Put(pass, row);
+    PyObject* before = PyDict_GetItemWithError(trained.get(), turn->of);
+    if (before == nullptr && PyErr_Occurred()) return nullptr;
+    const int64_t batches = before == nullptr ? 0 : PyLong_AsLongLong(before);
+    const Owned after(PyLong_FromLongLong(batches + (turn->scored == 0)));
+    if (after == nullptr || PyDict_SetItem(trained.get(), turn->of, after.get()) != 0) {
       return nullptr;
     }
+    turn->scored = pass->order;
   }
-  for (int64_t i = pass->rows(); i-- > 0;) {  // where a sample stands twice, its last row counts
-    if (std::isnan(out[position[i]])) out[position[i]] = pass->items[i];
-  }
-  Py_RETURN_NONE;
+  return trained.release();
 }
 
 PyObject* GetTurn(ScoredPass* pass, void*) { return Py_NewRef(pass->turn); }
@@ -134,11 +194,6 @@ PyObject* GetAddress(ScoredPass* pass, void*) {
   return PyLong_FromVoidPtr(gone ? nullptr : const_cast<void*>(pass->address));
 }
 
-PyMethodDef pass_methods[] = {
-    {"put", reinterpret_cast<PyCFunction>(Put), METH_O,
-     "put(row): write the scores of those samples of row [N] float32 that have none (NaN)."},
-    {nullptr, nullptr, 0, nullptr}};
-
 PyGetSetDef pass_attributes[] = {
     {"turn", reinterpret_cast<getter>(GetTurn), nullptr, "That of its batch.", nullptr},
     {"address", reinterpret_cast<getter>(GetAddress), nullptr,
@@ -150,6 +205,12 @@ PyMethodDef functions[] = {
     {"samples", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(MakeSamples)), METH_FASTCALL,
      "samples(labels, position): what is read of a level to score its batches, from [N] int64\n"
      "each; None where they are something else."},
+    {"settle", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(Settle)), METH_FASTCALL,
+     "settle(reached, began): empty this list and write down the scores of its passes, in their\n"
+     "order, in their level's `row`, [N] float32 or None: of each batch once, unless a pass after\n"
+     "number `began` scored it before, and of the samples that have none (NaN). {of: how many of\n"
+     "its batches were scored for the first time}.\n"
+     "None, and nothing is done, where not all are ScoredPasses."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
@@ -199,7 +260,6 @@ bool AddScoredPass(PyObject* module) {
   pass_type.tp_itemsize = sizeof(float);
   pass_type.tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
   pass_type.tp_call = reinterpret_cast<ternaryfunc>(Call);
-  pass_type.tp_methods = pass_methods;
   pass_type.tp_getset = pass_attributes;
   Py_SET_REFCNT(&samples_type, 1);
   samples_type.tp_name = "bdp_ext._C.Samples";
@@ -208,9 +268,10 @@ bool AddScoredPass(PyObject* module) {
   samples_type.tp_itemsize = sizeof(Samples::items[0]);
   samples_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
   names.samples = PyUnicode_InternFromString("samples");
+  names.row = PyUnicode_InternFromString("row");
   names.base = PyUnicode_InternFromString("_base");
-  return names.samples != nullptr && names.base != nullptr && PyType_Ready(&samples_type) == 0 &&
-         PyType_Ready(&pass_type) == 0 && FindTorch() &&
+  return names.samples != nullptr && names.row != nullptr && names.base != nullptr &&
+         PyType_Ready(&samples_type) == 0 && PyType_Ready(&pass_type) == 0 && FindTorch() &&
          PyModule_AddFunctions(module, functions) == 0;
 }
 
