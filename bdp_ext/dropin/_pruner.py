@@ -261,9 +261,10 @@ class DropInPruner(Single):
         trained = settle(reached, self._began)
         if trained is None:
             return False
+        if trained:
+            self._group = SCORED_WAITING
         for of, batches in trained.items():
             self._train(of, batches)
-            self._group = SCORED_WAITING
         return True
 
     def _score_all(self, passes: Iterable[UnscoredPass]) -> None:
