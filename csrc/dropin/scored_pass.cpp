@@ -149,20 +149,18 @@ PyObject* Settle(PyObject*, PyObject* const* given, Py_ssize_t count) {
   const int64_t began = PyLong_AsLongLong(given[1]);
   if (began == -1 && PyErr_Occurred()) return nullptr;
   const Py_ssize_t size = PyList_GET_SIZE(given[0]);
+  const Owned reached(PyList_GetSlice(given[0], 0, size));
+  const Owned rows(PyDict_New());
+  Owned trained(PyDict_New());
+  if (reached == nullptr || rows == nullptr || trained == nullptr) return nullptr;
   std::vector<ScoredPass*> passes;
   passes.reserve(size);
   for (Py_ssize_t i = 0; i < size; ++i) {
-    PyObject* pass = PyList_GET_ITEM(given[0], i);
+    PyObject* pass = PyList_GET_ITEM(reached.get(), i);
     if (Py_TYPE(pass) != &pass_type) Py_RETURN_NONE;
     passes.push_back(reinterpret_cast<ScoredPass*>(pass));
   }
-  const Owned kept(PyList_GetSlice(given[0], 0, size));  // as long as they are looked at
-  const Owned rows(PyDict_New());
-  Owned trained(PyDict_New());
-  if (kept == nullptr || rows == nullptr || trained == nullptr ||
-      PyList_SetSlice(given[0], 0, size, nullptr) != 0) {
-    return nullptr;
-  }
+  if (PyList_SetSlice(given[0], 0, size, nullptr) != 0) return nullptr;
   std::sort(passes.begin(), passes.end(),
             [](ScoredPass* one, ScoredPass* other) { return one->order < other->order; });
   for (ScoredPass* pass : passes) {
