@@ -238,12 +238,13 @@ def check(source: Path, run: Run, data: Path, images: int, timeout: int) -> bool
     asked = [row["asked"] for row in report["prunings"]]
     train = [row for row in report["prunings"] if row["level"] == "train"]
     print(
-        f"{run.name}: {report['epochs']} epochs, {report['batches_scored']} batches scored, "
-        f"{report['unmatched']} forward passes of no batch, samples left {report['left']}, "
-        f"asked {asked}, {report['scores_of_no_call']} scores that no call of the criterion gave"
+        f"{run.name}: {report['epochs']} epochs, {report['unmatched']} forward passes of no batch, "
+        f"samples left {report['left']}, asked {asked}, {report['scores_of_no_call']} of "
+        f"{report['scores']} scores in the windows that no call of the criterion gave"
     )
     return (
         report["epochs"] == run.epochs
+        and report["scores"] > 0
         and any(row["after"] < row["before"] for row in train)
         and report["unmatched"] == report["scores_of_no_call"] == 0
     )

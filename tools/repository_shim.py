@@ -105,7 +105,7 @@ if any("train" in part or "search" in part for part in sys.orig_argv[1:]):
             return
         pruner = pruners[-1]
         lines = pruner.report()
-        of_sample, of_any, wrong = defaultdict(list), [], 0
+        of_sample, of_any, scored, wrong = defaultdict(list), [], 0, 0
         for logits, target, of in spied:
             scores = bdp_ext.ops.el2n(logits, target).tolist()
             if not of:
@@ -117,6 +117,7 @@ if any("train" in part or "search" in part for part in sys.orig_argv[1:]):
             for row in level.pruner.window.scores:
                 for index, score in zip(level.members.tolist(), row, strict=True):
                     if not score.isnan():
+                        scored += 1
                         known = torch.tensor(of_sample[index] + of_any)
                         wrong += not bool(((known - score).abs() < 1e-6).any())
         print(
@@ -124,7 +125,7 @@ if any("train" in part or "search" in part for part in sys.orig_argv[1:]):
             + json.dumps(
                 {
                     "epochs": pruner.epoch,
-                    "batches_scored": pruner._scored,
+                    "scores": scored,
                     "unmatched": pruner.unmatched,
                     "left": {name: len(live) for name, live in pruner.live_indices.items()},
                     "prunings": lines,
