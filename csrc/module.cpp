@@ -1,7 +1,7 @@
 // The entry of bdp_ext._C. Importing the module runs the registrations of register.cpp; what it
-// offers itself is build_info(), and what the drop-in has of it (dropin/). Nothing of
-// torch but the stable ABI is used here: a tensor type of torch/extension.h would tie the library
-// to one version of torch.
+// offers itself is build_info(), and what the drop-in has of it (dropin/). Nothing of torch but the
+// stable ABI is used here: a tensor type of torch/extension.h would tie the library to one version
+// of torch.
 
 #include <pybind11/pybind11.h>
 #include <torch/csrc/stable/version.h>

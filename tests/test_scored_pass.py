@@ -1,23 +1,16 @@
 """A forward pass that is scored and hooked in one call of C++."""
 
 import gc
-import importlib
-import sys
 import weakref
 from collections import deque
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-import bdp_ext
 from bdp_ext import _libraries, ops
 from bdp_ext.dropin import _native
-from bdp_ext.dropin._drawn import as_tensor
-from bdp_ext.pruning.window import ErrorWindow
 
 pytestmark = pytest.mark.skipif(
     not (_libraries.loaded("cpu") and hasattr(torch.Tensor, "__dlpack_c_exchange_api__")),
@@ -25,21 +18,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 SAMPLES, CLASSES = 40, 5
-
-
-@pytest.fixture
-def plain(monkeypatch):
-    """The package as it is where the library is missing."""
-    with monkeypatch.context() as inside:
-        for name in [name for name in sys.modules if name.startswith("bdp_ext.dropin")]:
-            inside.delitem(sys.modules, name)
-        inside.setattr(_libraries, "loaded", lambda name: False)
-        inside.setattr(bdp_ext, "dropin", None)
-        importlib.import_module("bdp_ext.dropin.api")
-        package = sys.modules["bdp_ext.dropin"]
-        for name in [name for name in sys.modules if name.startswith("bdp_ext.dropin")]:
-            inside.delitem(sys.modules, name)
-    return package
 
 
 class Level:
@@ -274,8 +252,6 @@ def test_wrong_calls_are_errors():
     batch = Batch()
     with pytest.raises(TypeError, match="Drawn"):
         _native.Drawn(batch.target)
-    with pytest.raises(TypeError, match="hook_node"):
-        _native.hook_node(torch.zeros(1))
     with pytest.raises(ZeroDivisionError):
         Hook(lambda: 1 // 0)("criterion", (batch.logits, batch.target), {}, "loss")
     with pytest.raises(TypeError, match="settle"):
@@ -287,18 +263,6 @@ def test_wrong_calls_are_errors():
             _native.settle([scored], 0)
         assert torch.equal(row.nan_to_num(9), before)
         assert scored.turn.scored == 0
-
-
-def test_an_index_is_packed_whatever_its_integers_are(plain):
-    whole = [3, -1, (1 << 31) - 1, -(1 << 31)]
-    for index in whole, tuple(whole), torch.tensor(whole), [np.int64(i) for i in whole]:
-        assert as_tensor(_native.pack_index(index)).tolist() == whole
-    assert _native.pack_index([]) == b""
-    for error, wrong in (TypeError, [1.0]), (TypeError, [(1, 2)]), (OverflowError, [1 << 31]):
-        for pack in _native.pack_index, plain._native.pack_index:
-            with pytest.raises(error):
-                pack(wrong)
-    assert plain._native.pack_index(whole) == _native.pack_index(whole)
 
 
 def test_passes_that_nothing_reaches_are_freed():
@@ -335,99 +299,3 @@ def test_a_pass_in_the_list_that_it_holds_is_freed():
     del batch, scored
     gc.collect()
     assert gone() is None
-
-
-def test_a_hook_of_a_node_leaves_the_users_alone():
-    logits = 2 * torch.ones(3, requires_grad=True)
-    seen = []
-    handle = logits.register_hook(lambda gradient: seen.append("user"))
-    assert _native.hook_node(logits, lambda gradient: seen.append("ours"))
-    logits.sum().backward(retain_graph=True)
-    assert sorted(seen) == ["ours", "user"]
-    handle.remove()
-    logits.sum().backward()
-    assert sorted(seen) == ["ours", "user"]  # once is enough
-    assert logits._backward_hooks is None or not logits._backward_hooks
-
-
-def test_more_graphs_than_there_are_carriers():
-    kept = [2 * torch.ones(3, requires_grad=True) for _ in range(100)]
-    seen = []
-    hooked = [_native.hook_node(each, seen.append) for each in kept]
-    assert hooked[:20] == [True] * 20
-    assert hooked[-20:] == [False] * 20
-    torch.cat(kept).sum().backward()
-    assert len(seen) == sum(hooked)
-    del kept
-    assert _native.hook_node(2 * torch.ones(3, requires_grad=True), print)
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.zeros(2),
-        torch.zeros(2, requires_grad=True),
-        (2 * torch.zeros(4, requires_grad=True)).chunk(2)[1],
-        nn.Parameter(torch.zeros(2)),
-        "no tensor",
-    ],
-    ids=["plain", "leaf", "second output", "subclass", "text"],
-)
-def test_a_hook_of_a_node_cannot_hang_there(tensor):
-    assert not _native.hook_node(tensor, print)
-
-
-def search(prune):
-    """Two levels of 40 samples, 4 epochs: what is left, and the last window."""
-    torch.manual_seed(0)
-    net, criterion = nn.Linear(6, CLASSES), nn.CrossEntropyLoss()
-    queues = [
-        DataLoader(TensorDataset(torch.randn(40, 6), torch.arange(40) % CLASSES), 8, shuffle=True)
-        for _ in range(2)
-    ]
-    train, valid = prune(*queues, criterion, epochs=6, interval=2, prune_train=0.25)
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    for _ in range(5):
-        for batch, other in zip(train, valid, strict=False):
-            for inputs, target in (batch, other):
-                optimizer.zero_grad()
-                criterion(net(inputs), target).backward()
-                optimizer.step()
-    windows = {name: level.pruner.window for name, level in train.pruner.levels.items()}
-    return train.pruner, windows
-
-
-def test_a_search_without_the_library_is_the_same(plain):
-    fast, fast_windows = search(bdp_ext.prune)
-    slow, slow_windows = search(plain.api.prune)
-    assert not issubclass(plain._hooks.Watch, _native.Watch)
-    assert fast.report() == slow.report()
-    assert len(fast.report()) == 4
-    for name, live in fast.live_indices.items():
-        assert torch.equal(live, slow.live_indices[name])
-        ours, theirs = fast_windows[name], slow_windows[name]
-        torch.testing.assert_close(ours.scores, theirs.scores, rtol=0, atol=0, equal_nan=True)
-        ours.settle(), theirs.settle()  # of samples that this epoch has not shown yet, too
-        torch.testing.assert_close(ours.voe, theirs.voe, rtol=0, atol=0, equal_nan=True)
-
-
-def test_the_variance_follows_scores_that_somebody_else_wrote():
-    window, same = ErrorWindow(3, 6), ErrorWindow(3, 6)
-    target = torch.tensor([0, 1, 0])
-    for epoch in range(5):
-        index, logits = torch.tensor([epoch % 6, (epoch + 2) % 6, 5]), torch.randn(3, 2)
-        same.record(index, logits, target)
-        window.row[index] = ops.el2n(logits, target)
-        for each in (window, same):
-            each.settle()
-        torch.testing.assert_close(window.voe, same.voe, rtol=0, atol=0, equal_nan=True)
-        if epoch == 2:  # half of the next epoch's is written, and saved
-            window.advance(), same.advance()
-            window.row[0] = 0.5
-            copy = ErrorWindow(3, 6)
-            copy.load_state_dict(window.state_dict())
-            assert torch.equal(copy.voe.isnan(), ops.voe(window.scores).isnan())
-            same.scores[same.slot, 0] = 0.5
-            continue
-        for each in (window, same):
-            each.advance()

@@ -58,3 +58,25 @@ def test_state_round_trip():
     assert torch.equal(window.scores.nan_to_num(9), other.scores.nan_to_num(9))
     assert torch.equal(window.voe.nan_to_num(9), other.voe.nan_to_num(9))
     assert window.slot == other.slot
+
+
+def test_the_variance_follows_scores_that_somebody_else_wrote():
+    window, same = ErrorWindow(3, 6), ErrorWindow(3, 6)
+    target = torch.tensor([0, 1, 0])
+    for epoch in range(5):
+        index, logits = torch.tensor([epoch % 6, (epoch + 2) % 6, 5]), torch.randn(3, 2)
+        same.record(index, logits, target)
+        window.row[index] = ops.el2n(logits, target)
+        for each in (window, same):
+            each.settle()
+        torch.testing.assert_close(window.voe, same.voe, rtol=0, atol=0, equal_nan=True)
+        if epoch == 2:  # half of the next epoch's is written, and saved
+            window.advance(), same.advance()
+            window.row[0] = 0.5
+            copy = ErrorWindow(3, 6)
+            copy.load_state_dict(window.state_dict())
+            assert torch.equal(copy.voe.isnan(), ops.voe(window.scores).isnan())
+            same.scores[same.slot, 0] = 0.5
+            continue
+        for each in (window, same):
+            each.advance()

@@ -80,7 +80,6 @@ class DropInPruner(Single):
         self.unmatched = 0
         self._clock = clock
         self._watch = watch
-        self._reached = watch.reached
         self._hook = hook
         self._kind = kind
         self._stage_ends = stage_ends
@@ -227,7 +226,7 @@ class DropInPruner(Single):
 
     def asked(self) -> None:
         """The training queue is asked for the next batch."""
-        if len(self._reached) >= self._clock.patience:
+        if len(self._watch.reached) >= self._clock.patience:
             self.tick(asked=True)
         # else in the middle of a pass; scoring many batches at once costs less
 
@@ -246,7 +245,7 @@ class DropInPruner(Single):
 
     def _score_reached(self) -> None:
         """Score the forward passes that a backward pass has reached since."""
-        if self._settle(self._reached):  # nearly always
+        if self._settle(self._watch.reached):  # nearly always
             return
         passes: Any
         for kind, passes in groupby(self._watch.take(), type):

@@ -48,7 +48,8 @@ PyObject* PackIndex(PyObject*, PyObject* index) {
     const int64_t sample = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items.get(), row));
     if (sample == -1 && PyErr_Occurred()) return nullptr;
     if (sample < INT32_MIN || sample > INT32_MAX) {
-      PyErr_Format(PyExc_OverflowError, "pack_index: %lld is no 32-bit integer", sample);
+      PyErr_Format(PyExc_OverflowError, "pack_index: %lld is no 32-bit integer",
+                   static_cast<long long>(sample));
       return nullptr;
     }
     number[row] = static_cast<int32_t>(sample);
