@@ -50,6 +50,10 @@ def find(
             f"class{' without arguments, or an object,' if instance else ''} of a module that can "
             "be imported from here."
         ) from error
+    if not (instance or isinstance(found, type)):
+        raise UserError(
+            f"--{option} {name} is an object; name its class, of which each search makes its own."
+        )
     missing = [need for need in needs if not hasattr(found, need)]
     if missing:
         raise UserError(

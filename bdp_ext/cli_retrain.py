@@ -18,13 +18,12 @@ from bdp_ext.cli_options import (
 )
 from bdp_ext.errors import UserError
 from bdp_ext.retrain_config import (
-    IMAGENET_FROM,
     LR_SCHEDULES,
     OPTIMIZERS,
     RetrainConfig,
     usual_protocol,
 )
-from bdp_ext.spaces import SPACES
+from bdp_ext.spaces import IMAGENET_FROM, SPACES
 
 PROTOCOLS = sorted({name for space in SPACES.values() for name in space.retraining})
 GENOTYPE = (

@@ -2,14 +2,17 @@
 checked against."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
 from bdp_ext.pruners import find_pruner
 from bdp_ext.pruning import CAPS, Pruner, Schedule
-from bdp_ext.settings import Settings
+from bdp_ext.settings import Settings, option
 from bdp_ext.spaces import find_space
+
+LEVELS = ("train", "valid")
 
 CRITERIA = {
     "low-low": ("lowest", "lowest"),
@@ -95,8 +98,8 @@ class SearchConfig(Settings):
         for level in ("train", "valid"):
             if None not in (getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")):
                 raise UserError(f"give --keep-{level} or --prune-{level}, not both.")
-            if self.pruner_class:
-                self.level_schedule(level)
+        for level in self.pruned_levels:
+            self.level_schedule(level)
         self._check_criterion()
         self._check_compile()
 
@@ -108,12 +111,26 @@ class SearchConfig(Settings):
         method = find_method(given.get("method", cls.method))
         pruner = find_pruner(given.get("pruner", cls.pruner))
         usual = {**space.defaults, **method.defaults, **(pruner.defaults if pruner else {})}
-        return cls(**{**usual, **given})
+        settings = {**usual, **given}
+        if settings.get("alpha_start") is None:
+            settings["alpha_start"] = usual_alpha_start(
+                method.alpha_start,
+                settings.get("epochs", cls.epochs),
+                settings.get("interval", cls.interval),
+            )
+        return cls(**settings)
 
     @property
     def pruner_class(self) -> type[Pruner] | None:
         """What prunes a level; None: nothing does."""
         return find_pruner(self.pruner) if self.bdp else None
+
+    @property
+    def pruned_levels(self) -> tuple[str, ...]:
+        """The levels that the search uses and prunes."""
+        if not self.pruner_class:
+            return ()
+        return LEVELS[: find_method(self.method).levels]
 
     @property
     def stages(self) -> int:
@@ -153,6 +170,12 @@ class SearchConfig(Settings):
             )
 
     def _check_compile(self) -> None:
+        fast = [name for name in ("compile", "cuda_graphs") if getattr(self, name)]
+        if fast and find_method(self.method).skips_zeros:
+            raise UserError(
+                f"{option(fast[0])} does not go with --method {self.method}, which computes other "
+                "candidates in each step: leave it out."
+            )
         if not self.compile:
             return
         pruner = self.pruner_class
@@ -178,3 +201,10 @@ class SearchConfig(Settings):
             for epoch in range(1, self.all_epochs + 1)
             if (epoch - 1) % self.epochs + 1 - start < 2
         )
+
+
+def usual_alpha_start(share: Fraction, epochs: int, interval: int) -> int:
+    """Epochs before the first alpha step of each stage: a method's share of them, rounded down, but
+    such that the last pruning finds two scores of the validation level."""
+    last_pruning = (epochs - 1) // interval * interval
+    return max(0, min(int(share * epochs), last_pruning - 2))

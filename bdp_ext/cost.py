@@ -1,31 +1,8 @@
 """What a network costs: parameters and multiply-adds."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network or a part of it costs; costs add up.
-
-    Attributes:
-        parameters: trained numbers.
-        multiply_adds: of one image.
-    """
-
-    parameters: int
-    multiply_adds: int
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
-
-
-def cost(network: nn.Module, channels: int, size: int) -> Cost:
-    """The cost of a network or of a part whose input is channels x size x size."""
-    return Cost(parameters(network), multiply_adds(network, size, channels))
 
 
 def parameters(network: nn.Module) -> int:
@@ -37,15 +14,15 @@ def parameters(network: nn.Module) -> int:
     )
 
 
-def multiply_adds(network: nn.Module, image_size: int, channels: int = 3) -> int:
-    """Multiply-adds of convolutions and linear layers for one image of channels x size x size.
+def multiply_adds(network: nn.Module, image_size: int) -> int:
+    """Multiply-adds of convolutions and linear layers for one image [3, image_size, image_size].
 
     A linear layer's bias counts one for each output, as in NAS-Bench-201's table.
     """
     training = network.training
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, channels, image_size, image_size, device=device))
+        network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     network.train(training)
     biases = sum(
         module.out_features

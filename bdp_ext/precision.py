@@ -33,12 +33,14 @@ class Precision:
         parameters: Sequence[Parameter],
         optimizer: torch.optim.Optimizer,
         clip: float | None = None,
+        update_scale: bool = True,
     ) -> None:
         """One update of `parameters` down the gradients of a scaled loss.
 
         Args:
             gradients: None: the parameter stays as it is.
             clip: largest norm of the gradient; None: as it is.
+            update_scale: False where more gradients of the same backward pass are to come.
         """
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -46,7 +48,8 @@ class Precision:
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         self._scaler.step(optimizer)
-        self._scaler.update()
+        if update_scale:
+            self._scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.settings import Settings
-from bdp_ext.spaces import SPACES
+from bdp_ext.spaces import IMAGENET_FROM, SPACES
 
 OPTIMIZERS = ("sgd", "rmsprop")
 LR_SCHEDULES = ("cosine", "linear", "step")
-IMAGENET_FROM = 64
-"""Height and width from which images are trained with a space's ImageNet protocol by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

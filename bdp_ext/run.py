@@ -76,7 +76,8 @@ def run(
         nonlocal written
         prunings = len(search.prunings())
         if config.pruner_class and prunings != written:
-            lost = {name: pruned_file.of_level(level) for name, level in search.levels.items()}
+            pruned = {name: level for name, level in search.levels.items() if level.pruner}
+            lost = {name: pruned_file.of_level(level) for name, level in pruned.items()}
             pruned_file.write(out / pruned_file.NAME, lost)
             written = prunings
 
@@ -118,6 +119,6 @@ def _write_events(events: Any, record: dict[str, Any]) -> None:
             events.add_scalar(f"{what or 'samples'}/{level}", value, record["epoch"])
     for number, alpha in enumerate(map(torch.tensor, record["alpha"])):
         if alpha.dim() == 1:
-            continue  # strengths of edges
+            continue  # beta
         weights = alpha.softmax(1)
         events.add_image(f"alpha/{number}", weights[None], record["epoch"])

@@ -16,20 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext.config import CRITERIA, SearchConfig
+from bdp_ext.config import CRITERIA, LEVELS, SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.features import Features
 from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
-from bdp_ext.methods import Batch, Epoch, Step, constant, find_method
+from bdp_ext.methods import Batch, Epoch, Step, find_method
 from bdp_ext.precision import Precision
-from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
+from bdp_ext.pruning import Passes, Pruner, batches_in_pass, samples_drawn
 from bdp_ext.spaces import find_space
-from bdp_ext.static_shapes import Function, Gradients, Graphs, compiled
+from bdp_ext.static_shapes import Function, Graphs, Result, compiled
 from bdp_ext.stopwatch import Stopwatch
-
-LEVELS = ("train", "valid")
 
 
 class Search:
@@ -55,9 +53,10 @@ class Search:
         self.device = config.torch_device()
         self.fingerprint = data.checksum()
         self.classes = data.classes
-        self.method = find_method(config.method)
+        self.method = find_method(config.method)()
         self.space = find_space(config.space).for_images(data.image_size)
         self.history: list[dict[str, Any]] = []
+        self.stopped = False  # by the method, ahead of time
 
         data = data.to(self.device)
         halves = split_halves(data.labels, config.train_share, config.seed)
@@ -87,6 +86,10 @@ class Search:
             past=self._past(self.stage),
         ).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
+        self.supernet.alpha_to_weights = self.method.candidate_weights
+        self.supernet.skips_zeros = self.method.skips_zeros
+        with torch.no_grad():
+            self.method.init_alphas(self.supernet.alphas())
         self.supernet.fused = config.fused
         self.supernet.checkpoint_cells = config.checkpoint_cells
         self._forward = compiled(self.supernet, config.batch_size) if config.compile else None
@@ -102,11 +105,8 @@ class Search:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.alpha_optimizer = torch.optim.Adam(
-            self.supernet.alphas(),
-            config.alpha_lr,
-            betas=(0.5, 0.999),
-            weight_decay=config.alpha_weight_decay,
+        self.alpha_optimizer = self.method.alpha_optimizer(
+            self.supernet.alphas(), lr=config.alpha_lr, weight_decay=config.alpha_weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weight_optimizer, config.epochs, config.lr_min
@@ -114,13 +114,14 @@ class Search:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        config = self.config
+        self._alpha_batch: Batch | None = None
         if self._graphs:
             self._graphs.forget()
-        self.method.begin_epoch(
-            self.supernet,
-            Epoch(self.stage, self.epoch % config.epochs, config.epochs, config.alpha_start),
-        )
+        self.method.begin_epoch(self.supernet, self._epoch())
+
+    def _epoch(self) -> Epoch:
+        config = self.config
+        return Epoch(self.stage, self.epoch % config.epochs, config.epochs, config.alpha_start)
 
     def _past(self, stages: int) -> list[list[Tensor]]:
         """The alphas at the end of the first stages."""
@@ -139,7 +140,7 @@ class Search:
 
     def _pruner(self, level: str, labels: Tensor, seed: int) -> Pruner | None:
         kind = self.config.pruner_class
-        if kind is None:
+        if kind is None or level not in self.config.pruned_levels:
             return None
         return kind(
             labels,
@@ -168,7 +169,7 @@ class Search:
 
     @property
     def done(self) -> bool:
-        return self.epoch == self.epochs
+        return self.stopped or self.epoch == self.epochs
 
     @property
     def epoch_steps(self) -> int:
@@ -181,22 +182,37 @@ class Search:
         return self.steps > 0 and self.train.sampler.pass_done
 
     def step(self) -> None:
-        """One alpha step on a validation batch, then one weight step on a training batch."""
+        """One alpha step on a validation batch, then one weight step on a training batch; with a
+        method of one level both on the training batch."""
         compute = self._graphs or _directly
         train = self._train_batch = self.train.next_batch()
-        # Each level computes its own gradients alone: the alpha step spares those of the weights,
-        # the weight step those of alpha.
-        if self.epoch % self.config.epochs >= self.config.alpha_start:
-            valid = self._valid_batch = self.valid.next_batch()
-            gradients, loss = compute(self._architecture_gradients, train, valid)
-            self.valid.observe(valid, loss)
-            self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
-
-        gradients, loss = compute(self._weights_gradients, train)
+        self.method.begin_step(self._step(train))
+        alpha_moves = self.epoch % self.config.epochs >= self.config.alpha_start
+        if alpha_moves and self.method.levels == 1:
+            self._alpha_batch = train
+            gradients, loss = compute(self._joint_gradients, train)
+            alphas = len(self.supernet.alphas())
+            self.precision.step(
+                gradients[:alphas],
+                self.supernet.alphas(),
+                self.alpha_optimizer,
+                update_scale=False,
+            )
+            gradients = gradients[alphas:]
+        else:
+            # Each level computes its own gradients alone: the alpha step spares those of the
+            # weights, the weight step those of alpha.
+            if alpha_moves:
+                valid = self._alpha_batch = self.valid.next_batch()
+                gradients, loss = compute(self._architecture_gradients, train, valid)
+                self.valid.observe(valid, loss)
+                self.precision.step(gradients, self.supernet.alphas(), self.alpha_optimizer)
+            gradients, loss = compute(self._weights_gradients, train)
         self.train.observe(train, loss)
         self.precision.step(
             gradients, self.supernet.weights(), self.weight_optimizer, self.config.clip
         )
+        self.method.end_step(self._step(train))
         self.steps += 1
 
     def _step(self, train: Batch) -> Step:
@@ -211,14 +227,14 @@ class Search:
             forward=self._forward,
         )
 
-    def _architecture_gradients(self, train: Batch, valid: Batch) -> Gradients:
+    def _architecture_gradients(self, train: Batch, valid: Batch) -> Result:
         return self.method.architecture_gradients(self._step(train), valid)
 
-    def _weights_gradients(self, train: Batch) -> Gradients:
-        with constant(self.supernet.alphas()):
-            loss = self.method.weights_loss(self._step(train))
-            scaled = self.precision.scale(loss.value)
-            return torch.autograd.grad(scaled, self.supernet.weights()), loss
+    def _weights_gradients(self, train: Batch) -> Result:
+        return self.method.weights_gradients(self._step(train))
+
+    def _joint_gradients(self, train: Batch) -> Result:
+        return self.method.joint_gradients(self._step(train))
 
     @torch.no_grad()
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,6 +254,7 @@ class Search:
             The epoch's record: sizes, class balance, accuracy and loss of both levels before the
             pruning, the samples that their updates saw, alpha, and the cell it stands for.
         """
+        self.method.end_epoch(self.supernet, self._epoch())
         record: dict[str, Any] = {"epoch": self.epoch + 1}
         for name, level in self.levels.items():
             record |= {
@@ -250,8 +267,8 @@ class Search:
         record |= self.derive()
         record |= {"alpha": self.alpha, "lr": self.schedule.get_last_lr()[0]}
         every = self.config.eigenvalue_every
-        if every and record["epoch"] % every == 0 and self.valid.seen:
-            record["eigenvalue"] = self._eigenvalue()
+        if every and record["epoch"] % every == 0 and self._alpha_batch is not None:
+            record["eigenvalue"] = self._eigenvalue(self._alpha_batch)
         for level in self.levels.values():
             level.end_epoch(
                 Passes(partial(level.show, self._outputs), partial(self.valid.show, self._outputs))
@@ -261,6 +278,7 @@ class Search:
         self.schedule.step()
         stage = self.stage
         self.history.append(record)
+        self.stopped = self.method.should_stop(self.history)
         if self.stage != stage:
             for level in self.levels.values():
                 level.forget()
@@ -273,15 +291,15 @@ class Search:
         """The cell that alpha stands for (see `Space.derive`)."""
         return self.method.derive(self.space, self.supernet.alphas(), self._past(self.stage))
 
-    def _eigenvalue(self) -> float:
-        """Dominant eigenvalue of the last validation batch's Hessian, in full precision."""
+    def _eigenvalue(self, batch: Batch) -> float:
+        """Dominant eigenvalue of a batch's Hessian with respect to alpha, in full precision."""
         step = replace(
             self._step(self._train_batch),
             forward=None,
             autocast=torch.autocast(self.device.type, enabled=False),
         )
         return dominant_eigenvalue(
-            lambda: self.method.architecture_loss(step, self._valid_batch).value,
+            lambda: self.method.architecture_loss(step, batch).value,
             self.supernet.alphas(),
         )
 
@@ -293,12 +311,17 @@ class Search:
     def prunings(self) -> list[dict[str, Any]]:
         """Every pruning so far in order of time, with its level and the names of the capped
         classes."""
-        if self.train.pruner is None or self.valid.pruner is None:
-            return []
-        return [
-            {**row, "capped_classes": [self.classes[c] for c in row["capped_classes"]]}
-            for row in BilevelPruner(self.train.pruner, self.valid.pruner).report()
+        rows = [
+            {
+                "level": name,
+                **row,
+                "capped_classes": [self.classes[c] for c in row["capped_classes"]],
+            }
+            for name, level in self.levels.items()
+            if level.pruner
+            for row in level.pruner.report()
         ]
+        return sorted(rows, key=lambda row: int(row["epoch"]))
 
     def samples(self) -> dict[str, int]:
         """Samples forwarded for each level's updates."""
@@ -311,13 +334,17 @@ class Search:
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
         config = self.config
-        epochs = {"train": config.all_epochs}
-        epochs["valid"] = max(0, config.epochs - config.alpha_start) * config.stages
+        epochs = range(self.epoch if self.stopped else config.all_epochs)
+        with_valid = [e for e in epochs if e % config.epochs >= config.alpha_start]
+        passes = {
+            "train": len(epochs),
+            "valid": len(with_valid) if self.method.levels == 2 else 0,
+        }
         return {
             name: samples_drawn(
                 level.samples.numel(),
-                self.config.batch_size,
-                self._unpruned_epoch_steps * epochs[name],
+                config.batch_size,
+                self._unpruned_epoch_steps * passes[name],
             )
             for name, level in self.levels.items()
         }
@@ -346,6 +373,8 @@ class Search:
             "levels": {name: level.state_dict() for name, level in self.levels.items()},
             "steps": self.steps,
             "history": self.history,
+            "method": self.method.state_dict(),
+            "stopped": self.stopped,
             "seconds": self.stopwatch.lap(),
         }
 
@@ -364,11 +393,13 @@ class Search:
         self.precision.load_state_dict(state["precision"])
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
+        self.method.load_state_dict(state["method"])
+        self.stopped = state["stopped"]
         self.steps = state["steps"]
         self.stopwatch.seconds = state["seconds"]
 
 
-def _directly(function: Function, *batches: Batch) -> Gradients:
+def _directly(function: Function, *batches: Batch) -> Result:
     return function(*batches)
 
 

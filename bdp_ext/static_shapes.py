@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.methods import Batch, Loss
+from bdp_ext.methods import Batch, Gradients, Loss
 
-Gradients = tuple[Sequence[Tensor | None], Loss]
-Function = Callable[..., Gradients]
+Result = tuple[Gradients, Loss]
+Function = Callable[..., Result]
 """(batches) -> the gradients of what a step updates, and the loss."""
-Captured = tuple[Callable[[], None], Gradients]
+Captured = tuple[Callable[[], None], Result]
 """What computes again, and the tensors into which it writes its result."""
 
 WARM = 2
@@ -37,7 +37,7 @@ def compiled(network: nn.Module, batch_size: int, **options: Any) -> Callable[[T
     return forward
 
 
-def capture_graph(function: Callable[[], Gradients]) -> Captured:
+def capture_graph(function: Callable[[], Result]) -> Captured:
     """Record a function's kernels as a CUDA graph; nothing is computed before its first replay."""
     graph = torch.cuda.CUDAGraph()
     # Threads that read images ahead may use the device meanwhile.
@@ -62,7 +62,7 @@ class Graphs:
     def __init__(
         self,
         batch_size: int,
-        capture: Callable[[Callable[[], Gradients]], Captured] = capture_graph,
+        capture: Callable[[Callable[[], Result]], Captured] = capture_graph,
     ) -> None:
         self._batch_size = batch_size
         self._capture = capture
@@ -78,7 +78,7 @@ class Graphs:
         self.forget()
         self._calls.clear()
 
-    def __call__(self, function: Function, *batches: Batch) -> Gradients:
+    def __call__(self, function: Function, *batches: Batch) -> Result:
         """function(*batches). The tensors of the result hold until the next call with the same
         function.
 
@@ -103,7 +103,7 @@ class _Graph:
         self,
         function: Function,
         batches: Sequence[Batch],
-        capture: Callable[[Callable[[], Gradients]], Captured],
+        capture: Callable[[Callable[[], Result]], Captured],
     ) -> None:
         self._batches = [
             replace(batch, **{name: tensor.clone() for name, tensor in _tensors(batch).items()})
@@ -111,7 +111,7 @@ class _Graph:
         ]
         self._replay, self._result = capture(lambda: function(*self._batches))
 
-    def __call__(self, *batches: Batch) -> Gradients:
+    def __call__(self, *batches: Batch) -> Result:
         for own, batch in zip(self._batches, batches, strict=True):
             for name, tensor in _tensors(own).items():
                 tensor.copy_(getattr(batch, name))
@@ -125,7 +125,7 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
     return tensors if batch.weight is None else {**tensors, "weight": batch.weight}
 
 
-def _on_side_stream(function: Callable[[], Gradients]) -> Gradients:
+def _on_side_stream(function: Callable[[], Result]) -> Result:
     """Call a function as a capture will: on a stream of its own."""
     if not torch.cuda.is_available():
         return function()

@@ -12,7 +12,7 @@ from peers import Net
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy
 
-from bdp_ext.methods import METHODS, Batch, Step, constant
+from bdp_ext.methods import METHODS, Batch, Step, frozen
 from bdp_ext.spaces import SPACES
 
 CLASSES = 10
@@ -49,7 +49,7 @@ def optimizers(weights: list[Tensor], alphas: list[Tensor]) -> tuple[torch.optim
 def our_step(space: str, method: str, channels: int, cells: int, batch: int, fused: bool) -> Run:
     """As `Search.step` does it."""
     torch.manual_seed(0)
-    how = METHODS[method]
+    how = METHODS[method]()
     net = how.supernet(SPACES[space], channels=channels, cells=cells, classes=CLASSES)
     net.to(memory_format=torch.channels_last)
     net.fused = fused
@@ -79,7 +79,7 @@ def our_step(space: str, method: str, channels: int, cells: int, batch: int, fus
     def run() -> None:
         gradients, _ = how.architecture_gradients(step, valid)
         update(adam, alphas, gradients)
-        with constant(alphas):
+        with frozen(alphas):
             loss = how.weights_loss(step).value
             gradients = torch.autograd.grad(loss, weights)
         update(sgd, weights, gradients, clip=True)
@@ -112,7 +112,7 @@ def convolutions(space: str, method: str, channels: int, cells: int, batch: int)
     """The convolutions of such a step alone, through torch, in channels_last: each forward twice,
     the gradient of its input twice and that of its weight once."""
     torch.manual_seed(0)
-    net = METHODS[method].supernet(SPACES[space], channels=channels, cells=cells, classes=CLASSES)
+    net = METHODS[method]().supernet(SPACES[space], channels=channels, cells=cells, classes=CLASSES)
     net.to(memory_format=torch.channels_last)  # as it is: not fused, it calls its modules
     found: list[tuple[nn.Conv2d, tuple[int, ...], bool]] = []
     first = {id(module) for module in net.stem.modules()}

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from bdp_ext.spaces.darts import CANDIDATES, EDGES, Cell, Darts, DartsSupernet, strongest_inputs
+from bdp_ext.spaces import CandidateWeights
+from bdp_ext.spaces.darts import (
+    CANDIDATES,
+    EDGES,
+    DartsSpace,
+    DartsSupernet,
+    SupernetCell,
+    strongest_inputs,
+)
 from bdp_ext.spaces.genotype import Genotype, parse
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1),
@@ -23,7 +31,7 @@ def test_parameters_are_those_of_the_public_code():
 @pytest.mark.parametrize("reduction", [False, True])
 def test_cell_is_the_weighted_sum_of_its_operations(reduction):
     torch.manual_seed(0)
-    cell = Cell(12, 8, 4, reduction, after_reduction=False).double()
+    cell = SupernetCell(12, 8, 4, reduction, after_reduction=False).double()
     inputs = (torch.randn(2, c, 8, 8, dtype=torch.float64) for c in (12, 8))
     before_last, last = inputs
     weights = torch.randn(14, 8, dtype=torch.float64).softmax(1)
@@ -39,7 +47,9 @@ def test_cell_is_the_weighted_sum_of_its_operations(reduction):
         )
     expected = torch.cat(states[2:], 1)
     assert expected.shape == (2, 16, 4, 4) if reduction else (2, 16, 8, 8)
-    torch.testing.assert_close(cell(before_last, last, weights), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        cell(before_last, last, CandidateWeights(weights)), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_every_parameter_gets_a_gradient():
@@ -54,8 +64,8 @@ def test_every_parameter_gets_a_gradient():
 
 def test_supernet_for_imagenet_has_the_networks_stem():
     torch.manual_seed(0)
-    assert not Darts().for_images(32).imagenet
-    space = Darts().for_images(224)
+    assert not DartsSpace().for_images(32).imagenet
+    space = DartsSpace().for_images(224)
     supernet = space.supernet(channels=4, cells=3, classes=5)
     network = space.network(
         DARTS_V2, channels=4, cells=3, classes=5, imagenet=True, auxiliary=False
@@ -101,7 +111,7 @@ def test_two_strongest_inputs_of_each_node_without_none():
 
 
 def test_genotype_round_trip_and_published_form():
-    found = Darts().derive([torch.randn(14, 8), torch.randn(14, 8)])["architecture"]
+    found = DartsSpace().derive([torch.randn(14, 8), torch.randn(14, 8)])["architecture"]
     assert str(parse(found)) == found
     assert found.startswith("Genotype(normal=[('")
     assert "normal_concat=range(2, 6)" in found

@@ -13,7 +13,7 @@ from bdp_ext.spaces import SPACES, find_space
 
 MINE = '''
 from bdp_ext.methods import Darts, Loss
-from bdp_ext.spaces import NasBench201
+from bdp_ext.spaces import NasBench201Space
 
 
 class Doubled(Darts):
@@ -27,7 +27,7 @@ class Doubled(Darts):
         return Loss(2 * loss.value, loss.logits)
 
 
-class Narrow(NasBench201):
+class Narrow(NasBench201Space):
     name = "narrow"
     defaults = {"channels": 2, "cells": 1}
 
@@ -55,7 +55,6 @@ def test_finds_ours_and_theirs(mine):
     assert find_method("beta-darts") is METHODS["beta-darts"]
     assert find_space("darts") is SPACES["darts"]
     assert find_method("minelib.search:Doubled").name == "doubled"
-    assert find_method("minelib.search:doubled").name == "doubled"
     assert find_space("minelib.search:Narrow").name == "narrow"
 
 
@@ -71,6 +70,7 @@ def test_their_defaults_count(mine):
         ("nowhere.to:Find", "cannot be used .ModuleNotFoundError"),
         ("minelib.search:Nowhere", "cannot be used .AttributeError"),
         ("minelib.search:Nothing", "is no method: it has no name, no defaults"),
+        ("minelib.search:doubled", "is an object; name its class"),
     ],
 )
 def test_says_what_is_wrong(mine, name, message):

@@ -21,7 +21,7 @@ CASES = [
 
 def make(space: str, method: str, options: dict) -> Supernet:
     torch.manual_seed(0)
-    supernet = METHODS[method].supernet(SPACES[space], classes=5, **options).double()
+    supernet = METHODS[method]().supernet(SPACES[space], classes=5, **options).double()
     for module in supernet.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # it draws in another order

@@ -23,7 +23,7 @@ def batch(seed: int) -> Batch:
 
 def make_step(space: str = "nas-bench-201", method: Method | None = None, epoch: int = 0) -> Step:
     torch.manual_seed(0)
-    method = method or METHODS["darts"]
+    method = method or METHODS["darts"]()
     channels = 8 if method.name == "pc-darts" else 2
     cells = 3 if space == "darts" else 1
     supernet = method.supernet(SPACES[space], channels=channels, cells=cells, classes=3).double()
@@ -78,10 +78,10 @@ def test_second_order_is_the_derivative_of_the_unrolled_loss(name, bound, monkey
     monkeypatch.setattr(darts, "FINITE_DIFFERENCE", 1e-5)
     step, valid = make_step(), batch(2)
     weights = [weight.detach().clone() for weight in step.supernet.weights()]
-    gradients, loss = METHODS[name].architecture_gradients(step, valid)
+    gradients, loss = METHODS[name]().architecture_gradients(step, valid)
     expected = numerical_gradient(step, lambda: unrolled_loss(step, valid))
     assert relative(gradients[0], expected) < bound
-    first, _ = METHODS["darts"].architecture_gradients(step, valid)
+    first, _ = METHODS["darts"]().architecture_gradients(step, valid)
     assert relative(first[0], expected) > 100 * bound  # the second-order term is there
     # The score is that of the step ahead; the weights are back, bit for bit.
     assert loss.value.item() == pytest.approx(unrolled_loss(step, valid), rel=1e-12)
@@ -92,9 +92,9 @@ def test_second_order_is_the_derivative_of_the_unrolled_loss(name, bound, monkey
 @pytest.mark.parametrize("name", ["darts-2nd", "darts-2nd-exact"])
 def test_second_order_under_loss_scaling(name):
     step, valid = make_step(), batch(2)
-    plain, _ = METHODS[name].architecture_gradients(step, valid)
+    plain, _ = METHODS[name]().architecture_gradients(step, valid)
     scaled_step = Step(**{**vars(step), "scale": lambda loss: loss * 1024})
-    scaled, _ = METHODS[name].architecture_gradients(scaled_step, valid)
+    scaled, _ = METHODS[name]().architecture_gradients(scaled_step, valid)
     assert relative(scaled[0] / 1024, plain[0]) < 1e-9
 
 
@@ -104,7 +104,7 @@ def test_first_order_is_the_derivative_at_the_weights_as_they_are():
     def loss() -> float:
         return cross_entropy(step.supernet(valid.images), valid.target).item()
 
-    gradients, found = METHODS["darts"].architecture_gradients(step, valid)
+    gradients, found = METHODS["darts"]().architecture_gradients(step, valid)
     assert relative(gradients[0], numerical_gradient(step, loss)) < 1e-6
     assert found.value.item() == pytest.approx(loss(), rel=1e-12)
 
@@ -113,22 +113,22 @@ def test_first_order_is_the_derivative_at_the_weights_as_they_are():
 def test_beta_darts_lambda_rises_linearly_to_50(epoch, weight):
     valid = batch(2)
     step = make_step(epoch=epoch)
-    plain = METHODS["darts"].architecture_loss(step, valid).value
-    loss = METHODS["beta-darts"].architecture_loss(step, valid).value
+    plain = METHODS["darts"]().architecture_loss(step, valid).value
+    loss = METHODS["beta-darts"]().architecture_loss(step, valid).value
     added = step.supernet.alphas()[0].logsumexp(1).mean()
     assert (loss - plain).item() == pytest.approx(weight * added.item(), rel=1e-9)
 
 
 def test_pc_darts_supernets():
-    supernet = METHODS["pc-darts"].supernet(SPACES["darts"], channels=16, cells=8, classes=10)
+    supernet = METHODS["pc-darts"]().supernet(SPACES["darts"], channels=16, cells=8, classes=10)
     assert sum(weight.numel() for weight in supernet.weights()) == 299_578
     assert [alpha.dim() for alpha in supernet.alphas()] == [2, 2, 1, 1]
 
 
 @pytest.mark.parametrize("space", ["nas-bench-201", "darts"])
 def test_pc_darts_cell_from_its_definition(space):
-    step = make_step(space, METHODS["pc-darts"])
-    cells = [m for m in step.supernet.modules() if type(m).__name__ == "Cell"]
+    step = make_step(space, METHODS["pc-darts"]())
+    cells = [m for m in step.supernet.modules() if type(m).__name__ == "SupernetCell"]
     edge = cells[0].edges[-1]  # reads a node, so that it has no stride in a reduction cell either
     c = edge.searched
     x = torch.randn(2, 4 * c, 8, 8, dtype=torch.float64)
@@ -143,7 +143,7 @@ def test_pc_darts_cell_from_its_definition(space):
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_edge_strengths_decide_the_inputs_of_a_pc_darts_cell():
+def test_edge_weights_decide_the_inputs_of_a_pc_darts_cell():
     alpha = torch.zeros(14, 8)
     alpha[:, 3] = 1
     beta = torch.zeros(14)
@@ -156,7 +156,9 @@ def test_edge_strengths_decide_the_inputs_of_a_pc_darts_cell():
 
 
 def test_pc_darts_alpha_waits_and_its_level_is_neither_seen_nor_pruned_before():
-    config = SearchConfig.of(method="pc-darts", epochs=24, interval=2, channels=4, cells=1)
+    config = SearchConfig.of(
+        method="pc-darts", epochs=24, interval=2, channels=4, cells=1, alpha_start=15
+    )
     assert config.batch_size == 256
     assert config.level_schedule("train").prunings[0] == 2
     assert config.level_schedule("valid").prunings[0] == 18  # two scores from epoch 16 on
@@ -175,6 +177,25 @@ def test_pc_darts_alpha_waits_and_its_level_is_neither_seen_nor_pruned_before():
     assert search.alpha != start
     assert search.samples()["valid"] == 50 * 3 + 35 * 2 + 25 * 2 + 18 * 2
     assert search.samples_unpruned() == {"train": 24 * 50, "valid": 9 * 50}
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "interval", "start"),
+    [
+        ("pc-darts", 50, 5, 15),
+        ("pc-darts", 20, 5, 6),
+        ("pc-darts", 4, 2, 0),  # two scores by the only pruning
+        ("p-darts", 25, 5, 10),
+        ("p-darts", 10, 2, 4),
+        ("darts", 50, 5, 0),
+    ],
+)
+def test_late_alpha_starts_scale_with_the_epochs(method, epochs, interval, start):
+    space = "darts" if method == "p-darts" else "nas-bench-201"
+    config = SearchConfig.of(space=space, method=method, epochs=epochs, interval=interval)
+    assert config.alpha_start == start
+    for level in ("train", "valid"):
+        assert config.level_schedule(level).prunings
 
 
 @pytest.mark.parametrize(

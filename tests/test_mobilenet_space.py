@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from bdp_ext.cost import Cost, cost, multiply_adds, parameters
+from bdp_ext.cost import multiply_adds, parameters
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, Batch, Step
-from bdp_ext.methods.darts import moved
+from bdp_ext.methods.darts import shifted
 from bdp_ext.spaces import SPACES
-from bdp_ext.spaces.mobilenet import MB_CONVS, SKIP, Layer, MobileNet
+from bdp_ext.spaces.mobilenet import MB_CONVS, SKIP, Layer, MobileNetSpace
 from bdp_ext.spaces.mobilenet_network import (
     FoundLayer,
     MBConv,
@@ -91,40 +91,11 @@ def test_mobilenet_v2_from_these_parts_is_torchvisions():
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("expansion", [3, 6])
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(24, 40, 2), (80, 80, 1)])
-def test_an_mb_conv_costs_what_its_formula_says(kernel, expansion, inputs, outputs, stride):
-    hidden, size, after = inputs * expansion, 14, 14 // stride
+def test_an_mb_conv_has_the_parameters_of_its_formula(kernel, expansion, inputs, outputs, stride):
+    hidden = inputs * expansion
     weights = inputs * hidden + kernel**2 * hidden + hidden * outputs
-    found = cost(MBConv(inputs, outputs, kernel, expansion, stride), inputs, size)
-    assert found.parameters == weights + 2 * (2 * hidden + outputs)
-    assert found.multiply_adds == (
-        inputs * hidden * size**2 + (kernel**2 * hidden + hidden * outputs) * after**2
-    )
-
-
-@pytest.mark.parametrize(
-    ("channels", "cells", "classes", "imagenet", "image_size"),
-    [(32, 4, 1000, True, 224), (32, 4, 10, False, 32), (8, 2, 10, True, 97), (8, 1, 7, False, 8)],
-)
-def test_costs_of_the_choices_add_up_to_the_networks_own(
-    channels, cells, classes, imagenet, image_size
-):
-    space = MobileNet()
-    size = {"channels": channels, "cells": cells, "classes": classes, "imagenet": imagenet}
-    costs = space.costs(**size, image_size=image_size)
-    assert len(costs.layers) == 5 * cells + 1
-    for seed in range(3):
-        architecture = random_architecture(seed, cells)
-        with torch.device("meta"):
-            network = space.network(architecture, **size, auxiliary=False)
-        expected = Cost(parameters(network), multiply_adds(network, image_size))
-        assert costs.of(architecture) == expected
-
-
-def test_leaving_a_layer_out_costs_nothing():
-    costs = MobileNet().costs(channels=32, cells=4, classes=1000, imagenet=True, image_size=224)
-    assert [SKIP in layer for layer in costs.layers] == ([False] + [True] * 3) * 5 + [False]
-    assert costs.layers[1][SKIP] == Cost(0, 0)
-    assert all(layer["k3e3"].parameters < layer["k7e6"].parameters for layer in costs.layers)
+    found = parameters(MBConv(inputs, outputs, kernel, expansion, stride))
+    assert found == weights + 2 * (2 * hidden + outputs)
 
 
 def test_a_layer_is_the_mix_of_residual_mb_convs_and_the_identity():
@@ -188,13 +159,13 @@ def test_second_order_goes_through_it():
     ]
     plain = torch.autocast("cpu", enabled=False)
     step = Step(supernet, batches[0], 0, 3, lr=0.05, autocast=plain, scale=lambda loss: loss)
-    found, _ = METHODS["darts-2nd-exact"].architecture_gradients(step, batches[1])
+    found, _ = METHODS["darts-2nd-exact"]().architecture_gradients(step, batches[1])
 
     def unrolled_loss() -> float:
         weights = supernet.weights()
-        descent = torch.autograd.grad(step.classify(batches[0]).value, weights)
-        with moved(weights, descent, torch.tensor(-step.lr)):
-            return step.classify(batches[1]).value.item()
+        descent = torch.autograd.grad(step.loss(batches[0]).value, weights)
+        with shifted(weights, descent, torch.tensor(-step.lr)):
+            return step.loss(batches[1]).value.item()
 
     # A longer step crosses kinks of ReLU6, at which the weights' gradient jumps.
     h, row = 1e-7, supernet.alpha_first.data[0]
@@ -212,7 +183,7 @@ def test_second_order_goes_through_it():
 def test_one_hot_supernet_is_the_network_of_what_is_derived(cells):
     """With all the weight on one candidate a layer, and the same numbers, they compute the same."""
     torch.manual_seed(0)
-    space = MobileNet()
+    space = MobileNetSpace()
     architecture = random_architecture(5, cells)
     names = [name for stage in parse_layers(architecture) for name in stage]
     assert (SKIP in names) == (cells > 1)
@@ -243,12 +214,12 @@ def test_dropped_paths_are_those_of_layers_with_a_shortcut():
     torch.manual_seed(0)
     size = {"channels": 8, "cells": 2, "classes": 5, "imagenet": False, "auxiliary": False}
     images = torch.randn(8, 3, 8, 8)
-    network = MobileNet().network(random_architecture(1, 2), **size)
+    network = MobileNetSpace().network(random_architecture(1, 2), **size)
     network.drop_path = 0.5
     assert not torch.equal(network(images), network(images))
     assert torch.equal(network.eval()(images), network(images))
     skipping = "+".join(["k3e3|skip"] * 5 + ["k3e3"])
-    network = MobileNet().network(skipping, **size)
+    network = MobileNetSpace().network(skipping, **size)
     network.drop_path = 0.5
     assert torch.equal(network(images), network(images))
 
@@ -279,11 +250,11 @@ def test_refuses_what_is_no_architecture(text):
 
 
 def test_refuses_another_depth_an_auxiliary_head_and_pc_darts():
-    space = MobileNet()
+    space = MobileNetSpace()
     size = {"channels": 8, "classes": 5, "imagenet": False}
     with pytest.raises(UserError, match="which has 2 layers a stage; give --cells 2"):
         space.network(random_architecture(0, 2), **size, cells=4, auxiliary=False)
     with pytest.raises(UserError, match="has no auxiliary head"):
         space.network(random_architecture(0, 2), **size, cells=2, auxiliary=True)
     with pytest.raises(UserError, match="PC-DARTS needs edges"):
-        METHODS["pc-darts"].supernet(space, channels=8, cells=1, classes=5)
+        METHODS["pc-darts"]().supernet(space, channels=8, cells=1, classes=5)

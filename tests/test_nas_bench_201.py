@@ -6,12 +6,13 @@ import gzip
 import pytest
 import torch
 
+from bdp_ext.spaces import CandidateWeights
 from bdp_ext.spaces.nas_bench_201 import (
     CANDIDATES,
     EDGES,
-    Cell,
-    NasBench201,
+    NasBench201Space,
     NasBench201Supernet,
+    SupernetCell,
     format_cell,
     parse_cell,
 )
@@ -30,7 +31,7 @@ def test_parameters_are_those_of_the_authors_code():
 
 def test_cell_is_the_weighted_sum_of_its_operations():
     torch.manual_seed(0)
-    cell = Cell(4).double()
+    cell = SupernetCell(4).double()
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
     weights = torch.randn(6, 5, dtype=torch.float64).softmax(1)
     nodes = [x]
@@ -41,7 +42,7 @@ def test_cell_is_the_weighted_sum_of_its_operations():
                 for k, operation in enumerate(cell.edges[row].operations):
                     total += weights[row, k] * operation(nodes[source])
         nodes.append(total)
-    torch.testing.assert_close(cell(x, weights), nodes[3], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(cell(x, CandidateWeights(weights)), nodes[3], rtol=1e-12, atol=1e-12)
 
 
 def test_every_alpha_but_none_changes_the_logits_and_all_get_gradients():
@@ -58,7 +59,7 @@ def test_strongest_candidate_of_each_edge():
     alpha = torch.zeros(6, 5)
     alpha[range(6), [0, 1, 2, 3, 4, 0]] = 1
     alpha[5, 3] = 0.5
-    found = NasBench201().derive([alpha])
+    found = NasBench201Space().derive([alpha])
     assert found["architecture"] == (
         "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
     )

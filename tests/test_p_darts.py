@@ -17,7 +17,7 @@ from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.darts import CANDIDATES
 from bdp_ext.spaces.genotype import parse
 
-METHOD = METHODS["p-darts"]
+METHOD = METHODS["p-darts"]()
 NAMES = list(CANDIDATES)
 
 

@@ -135,7 +135,7 @@ def test_a_compiled_search_is_the_same_search(digits, monkeypatch):
 @pytest.mark.parametrize(("space", "method"), [("darts", "pc-darts"), ("mobilenet", "darts")])
 def test_a_supernet_compiles_as_one_graph(space, method):
     torch.manual_seed(0)
-    supernet = METHODS[method].supernet(
+    supernet = METHODS[method]().supernet(
         SPACES[space].for_images(16), channels=8, cells=3, classes=3
     )
     supernet.to(memory_format=torch.channels_last)

@@ -1,33 +1,33 @@
-"""Search methods: how alpha and the weights are updated."""
+"""Search methods: how alpha becomes weights of the candidates, and how both are updated."""
 
 from bdp_ext._find import find
 from bdp_ext.methods.beta_darts import BetaDarts
 from bdp_ext.methods.darts import Darts, ExactSecondOrderDarts, SecondOrderDarts
-from bdp_ext.methods.method import Batch, Epoch, Loss, Method, Past, Step, constant
+from bdp_ext.methods.method import Batch, Epoch, Gradients, Loss, Method, Past, Step, frozen
 from bdp_ext.methods.p_darts import PDarts
 from bdp_ext.methods.pc_darts import PcDarts
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
-        Darts(),
-        SecondOrderDarts(),
-        ExactSecondOrderDarts(),
-        PDarts(),
-        PcDarts(),
-        BetaDarts(),
+        Darts,
+        SecondOrderDarts,
+        ExactSecondOrderDarts,
+        PDarts,
+        PcDarts,
+        BetaDarts,
     )
 }
 
 
-def find_method(name: str) -> Method:
-    """A method by its name, or `package.module:Name`: a subclass of `Method`, or an instance.
+def find_method(name: str) -> type[Method]:
+    """A method by its name, or `package.module:Name`, a subclass of `Method`.
 
     Raises:
         UserError: there is none.
     """
     needs = tuple(step for step in vars(Method) if not step.startswith("_"))
-    return find("method", name, METHODS, needs)
+    return find("method", name, METHODS, needs, instance=False)
 
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Darts",
     "Epoch",
     "ExactSecondOrderDarts",
+    "Gradients",
     "Loss",
     "Method",
     "PDarts",
@@ -44,6 +45,6 @@ __all__ = [
     "PcDarts",
     "SecondOrderDarts",
     "Step",
-    "constant",
     "find_method",
+    "frozen",
 ]

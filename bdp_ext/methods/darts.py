@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Parameter
 
-from bdp_ext.methods.method import Batch, Loss, Method, Step, constant
+from bdp_ext.methods.method import Batch, Gradients, Loss, Method, Step, frozen, gradients
 
 FINITE_DIFFERENCE = 0.01
 """The perturbation's length, as in the authors' code: epsilon = 0.01 / |v|."""
@@ -34,24 +34,27 @@ class SecondOrderDarts(Method):
 
     name = "darts-2nd"
 
-    def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
+    def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Gradients, Loss]:
         weights, alphas = step.supernet.weights(), step.supernet.alphas()
-        with constant(alphas):
-            descent = torch.autograd.grad(step.scale(step.classify(step.train).value), weights)
+        with frozen(alphas):
+            train = step.scale(step.loss(step.train).value)
+            descent = torch.autograd.grad(train, weights, materialize_grads=True)
         # float64: the rounding of a float32 step would be the largest error here.
         one = torch.ones((), dtype=torch.float64, device=descent[0].device)
-        with moved(weights, descent, -step.lr / step.scale(one)):
+        with shifted(weights, descent, -step.lr / step.scale(one)):
             loss = self.architecture_loss(step, valid)
-            gradients = torch.autograd.grad(step.scale(loss.value), [*alphas, *weights])
-        direct, ahead = gradients[: len(alphas)], gradients[len(alphas) :]
+            found = torch.autograd.grad(
+                step.scale(loss.value), [*alphas, *weights], materialize_grads=True
+            )
+        direct, ahead = found[: len(alphas)], found[len(alphas) :]
 
         # `ahead` is scaled and so is the difference along it: epsilon divides its length out again.
         epsilon = FINITE_DIFFERENCE / torch.nn.utils.get_total_norm(ahead).clamp(min=1e-12)
         ends = []
         for sign in (1, -1):
-            with moved(weights, ahead, sign * epsilon), constant(weights):
-                train = step.classify(step.train).value
-                ends.append(torch.autograd.grad(train, alphas))
+            with shifted(weights, ahead, sign * epsilon), frozen(weights):
+                train = step.loss(step.train).value
+                ends.append(torch.autograd.grad(train, alphas, materialize_grads=True))
         curved = [(plus - minus) / (2 * epsilon) for plus, minus in zip(*ends, strict=True)]
         return [d - step.lr * c for d, c in zip(direct, curved, strict=True)], loss
 
@@ -64,20 +67,24 @@ class ExactSecondOrderDarts(Method):
 
     name = "darts-2nd-exact"
 
-    def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Sequence[Tensor], Loss]:
+    def architecture_gradients(self, step: Step, valid: Batch) -> tuple[Gradients, Loss]:
         own = {id(weight) for weight in step.supernet.weights()}
         named = {n: w for n, w in step.supernet.named_parameters() if id(w) in own}
-        train = replace(step, forward=None).classify(step.train).value
-        descent = torch.autograd.grad(train, list(named.values()), create_graph=True)
+        train = replace(step, forward=None).loss(step.train).value
+        descent = torch.autograd.grad(
+            train, list(named.values()), create_graph=True, materialize_grads=True
+        )
         ahead = {n: named[n] - step.lr * d for n, d in zip(named, descent, strict=True)}
         one_ahead = partial(functional_call, step.supernet, ahead)
-        loss = replace(step, forward=one_ahead).classify(valid)
-        return torch.autograd.grad(step.scale(loss.value), step.supernet.alphas()), loss
+        loss = replace(step, forward=one_ahead).loss(valid)
+        return gradients(step.scale(loss.value), step.supernet.alphas()), loss
 
 
 @contextmanager
-def moved(weights: Sequence[Parameter], direction: Sequence[Tensor], by: Tensor) -> Iterator[None]:
-    """The weights moved along a direction; afterwards they are exactly as they were."""
+def shifted(
+    weights: Sequence[Parameter], direction: Sequence[Tensor], by: Tensor
+) -> Iterator[None]:
+    """The weights shifted along a direction; afterwards they are exactly as they were."""
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight, along in zip(weights, direction, strict=True):

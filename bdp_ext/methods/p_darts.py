@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -44,8 +45,8 @@ class PDarts(Method):
         "batch_size": 96,
         "lr_min": 0.0,
         "alpha_lr": 6e-4,
-        "alpha_start": 10,
     }
+    alpha_start = Fraction(10, 25)
 
     def supernet(
         self, space: Space, *, channels: int, cells: int, classes: int, past: Past = ()

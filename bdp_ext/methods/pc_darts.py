@@ -1,13 +1,14 @@
 """PC-DARTS (arXiv 1907.05737): a quarter of the channels is searched, edges are normalised."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods.method import Method, Past
 from bdp_ext.spaces import Space, Supernet
 
-PART = 4
+CHANNEL_DIVISOR = 4
 """One part in four of the channels is searched."""
 
 
@@ -20,15 +21,17 @@ class PcDarts(Method):
         "lr": 0.1,
         "lr_min": 0.0,
         "alpha_lr": 6e-4,
-        "alpha_start": 15,
     }
+    alpha_start = Fraction(15, 50)
 
     def supernet(
         self, space: Space, *, channels: int, cells: int, classes: int, past: Past = ()
     ) -> Supernet:
-        if channels % PART:
+        if channels % CHANNEL_DIVISOR:
             raise UserError(
-                f"--channels {channels} cannot be divided into {PART} parts, of which PC-DARTS "
-                f"searches one; give a multiple of {PART}."
+                f"--channels {channels} cannot be divided into {CHANNEL_DIVISOR} parts, of which "
+                f"PC-DARTS searches one; give a multiple of {CHANNEL_DIVISOR}."
             )
-        return space.supernet(channels=channels, cells=cells, classes=classes, part=PART)
+        return space.supernet(
+            channels=channels, cells=cells, classes=classes, channel_divisor=CHANNEL_DIVISOR
+        )

@@ -21,7 +21,7 @@ from bdp_ext.report.runs import Run, read_runs
 from bdp_ext.report.svg import inline, render
 from bdp_ext.report.thumbnails import pruned_images
 from bdp_ext.spaces import find_space
-from bdp_ext.spaces.nas_bench_201 import NasBench201
+from bdp_ext.spaces.nas_bench_201 import NasBench201Space
 
 DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "ImageNet16-120"}
 """What NAS-Bench-201's columns are called."""
@@ -266,7 +266,7 @@ def _found(runs: Sequence[Run], cells: dict[str, list[Cell | None]]) -> list[tup
 
 
 def _in_benchmark(run: Run) -> bool:
-    return run.config.space == NasBench201.name
+    return run.config.space == NasBench201Space.name
 
 
 def _look_up(run: Run, benchmark: Benchmark) -> list[Cell | None]:

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from bdp_ext import pruned_file
-from bdp_ext.config import SearchConfig
+from bdp_ext.config import LEVELS, SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
 from bdp_ext.pruned_file import Lost
 from bdp_ext.pruning import batches_in_pass, samples_drawn
 from bdp_ext.run import folder
-from bdp_ext.search import LEVELS
 from bdp_ext.spaces import find_space
 from bdp_ext.spaces.space import Names
 
@@ -115,7 +114,7 @@ class Run:
     def _names(self, epoch: int) -> Names:
         """What the numbers of an epoch's alphas stand for; the epoch counts from 0."""
         config = self.config
-        space, method = find_space(config.space), find_method(config.method)
+        space, method = find_space(config.space), find_method(config.method)()
         alphas = self._tensors(epoch)
         if not hasattr(space, "names"):  # a space of the user's own
             return {

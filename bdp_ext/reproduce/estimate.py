@@ -49,7 +49,7 @@ def level_sizes(config: SearchConfig, images: int) -> dict[str, list[int]]:
     for level, initial in (("train", train), ("valid", images - train)):
         live = sizes[level] = [initial]
         schedule = None
-        if pruner := config.pruner_class:
+        if (pruner := config.pruner_class) and level in config.pruned_levels:
             schedule = replace(config.level_schedule(level), once=pruner.once)
         for epoch in range(1, config.all_epochs):
             asked = 0
@@ -124,7 +124,7 @@ def _supernet(
     space: str, method: str, channels: int, cells: int, classes: int, pixels: int
 ) -> Supernet:
     with torch.device("meta"):
-        return find_method(method).supernet(
+        return find_method(method)().supernet(
             find_space(space).for_images(pixels), channels=channels, cells=cells, classes=classes
         )
 

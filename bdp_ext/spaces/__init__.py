@@ -1,12 +1,15 @@
 """Search spaces: supernets whose edges are mixed ops, and the cells drawn from their alpha."""
 
 from bdp_ext._find import find
-from bdp_ext.spaces.darts import Darts
-from bdp_ext.spaces.mobilenet import MobileNet
-from bdp_ext.spaces.nas_bench_201 import NasBench201
-from bdp_ext.spaces.space import Space, Supernet
+from bdp_ext.spaces.darts import DartsSpace
+from bdp_ext.spaces.mixed_op import CandidateWeights
+from bdp_ext.spaces.mobilenet import MobileNetSpace
+from bdp_ext.spaces.nas_bench_201 import NasBench201Space
+from bdp_ext.spaces.space import IMAGENET_FROM, Space, Supernet
 
-SPACES: dict[str, Space] = {space.name: space for space in (NasBench201(), Darts(), MobileNet())}
+SPACES: dict[str, Space] = {
+    space.name: space for space in (NasBench201Space(), DartsSpace(), MobileNetSpace())
+}
 
 
 def find_space(name: str) -> Space:
@@ -19,4 +22,14 @@ def find_space(name: str) -> Space:
     return find("space", name, SPACES, ("name", "defaults", "for_images", "supernet", "derive"))
 
 
-__all__ = ["SPACES", "Darts", "MobileNet", "NasBench201", "Space", "Supernet", "find_space"]
+__all__ = [
+    "IMAGENET_FROM",
+    "SPACES",
+    "CandidateWeights",
+    "DartsSpace",
+    "MobileNetSpace",
+    "NasBench201Space",
+    "Space",
+    "Supernet",
+    "find_space",
+]

@@ -14,10 +14,10 @@ from bdp_ext.spaces.darts_cell import CANDIDATES, EDGES, INCOMING, INPUTS, NODES
 from bdp_ext.spaces.darts_network import DartsNetwork, make_stem, readable
 from bdp_ext.spaces.fused import Nodes, normed
 from bdp_ext.spaces.genotype import Genotype, NodeInput
-from bdp_ext.spaces.mixed_op import mixed_op, normalise_edges
+from bdp_ext.spaces.mixed_op import CandidateWeights, mixed_op, normalise_edges
 from bdp_ext.spaces.operations import FactorizedReduce, ReluConvBn
 from bdp_ext.spaces.protocols import DARTS, Protocols
-from bdp_ext.spaces.space import Edge, Names, Supernet
+from bdp_ext.spaces.space import IMAGENET_FROM, Edge, Names, Supernet
 
 Choices = Sequence[Sequence[str]]
 """For each of the 14 edges of a cell the names of its candidates, as many on every edge."""
@@ -27,11 +27,8 @@ ALL: Choices = [list(CANDIDATES)] * len(EDGES)
 STATES = ("k-2", "k-1", *map(str, range(NODES)))
 """Names of what a node can read: the two cells before, and the nodes."""
 
-IMAGENET_SIZE = 128
-"""Height and width from which images are searched with ImageNet's stem."""
 
-
-class Cell(nn.Module):
+class SupernetCell(nn.Module):
     """Four nodes, each the sum of mixed ops over both inputs and all nodes before it.
 
     Args:
@@ -39,7 +36,7 @@ class Cell(nn.Module):
         channels: of every node.
         reduction: halve the resolution.
         after_reduction: the cell before did, so that the one before it is twice as large.
-        part: search in one `part`-th of the channels; 1: in all.
+        channel_divisor: search in one of so many parts of the channels; 1: in all.
         choices: the candidates of each edge.
     """
 
@@ -50,7 +47,7 @@ class Cell(nn.Module):
         channels: int,
         reduction: bool,
         after_reduction: bool,
-        part: int = 1,
+        channel_divisor: int = 1,
         choices: Choices = ALL,
     ) -> None:
         super().__init__()
@@ -66,7 +63,7 @@ class Cell(nn.Module):
                 {name: CANDIDATES[name] for name in names},
                 channels,
                 2 if reduction and source < INPUTS else 1,
-                part,
+                channel_divisor,
             )
             for (_, source), names in zip(EDGES, choices, strict=True)
         )
@@ -76,20 +73,20 @@ class Cell(nn.Module):
         self,
         before_last: Tensor,
         last: Tensor,
-        weights: Tensor,
-        strengths: Tensor | None = None,
+        weights: CandidateWeights,
+        edge_weights: Tensor | None = None,
         fused: bool = False,
     ) -> Tensor:
-        """The outputs of the two cells before, weights [14, candidates], strengths of the edges
-        [14] or none -> [B, 4 * channels, H', W']."""
+        """The outputs of the two cells before, weights [14, candidates], edge weights [14] or none
+        -> [B, 4 * channels, H', W']."""
         if fused:
             inputs = normed(self.first, before_last), normed(self.second, last)
-            return torch.cat(self.nodes(inputs, self.edges, weights, strengths), 1)
+            return torch.cat(self.nodes(inputs, self.edges, weights, edge_weights), 1)
         states = [self.first(before_last), self.second(last)]
         for row, (node, source) in enumerate(EDGES):
-            y = self.edges[row](states[source], weights[row])
-            if strengths is not None:
-                y = strengths[row] * y
+            y = self.edges[row](states[source], *weights.of_edge(row))
+            if edge_weights is not None:
+                y = edge_weights[row] * y
             if source == 0:
                 states.append(y)
             else:
@@ -104,7 +101,8 @@ class DartsSupernet(Supernet):
         channels: C of the first cells' nodes (16 in the paper).
         cells: all cells (8 in the paper).
         classes: outputs.
-        part: search in one `part`-th of the channels, with normalised edges (PC-DARTS); 1: in all.
+        channel_divisor: search in one of so many parts of the channels, with weighted edges
+            (PC-DARTS); 1: in all.
         choices: the candidates left on each edge of the normal and of the reduction cell (P-DARTS).
         imagenet: with the stem that divides the resolution by eight (PC-DARTS, Sec. 4.3).
 
@@ -117,7 +115,7 @@ class DartsSupernet(Supernet):
         channels: int = 16,
         cells: int = 8,
         classes: int = 10,
-        part: int = 1,
+        channel_divisor: int = 1,
         choices: tuple[Choices, Choices] = (ALL, ALL),
         imagenet: bool = False,
     ) -> None:
@@ -134,13 +132,13 @@ class DartsSupernet(Supernet):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
             self.cells.append(
-                Cell(
+                SupernetCell(
                     before_last,
                     last,
                     channels,
                     reduction,
                     after_reduction,
-                    part,
+                    channel_divisor,
                     choices[1 if reduction else 0],
                 )
             )
@@ -148,35 +146,39 @@ class DartsSupernet(Supernet):
         self.classifier = nn.Linear(last, classes)
         self.alpha_normal = Parameter(1e-3 * torch.randn(len(EDGES), len(choices[0][0])))
         self.alpha_reduce = Parameter(1e-3 * torch.randn(len(EDGES), len(choices[1][0])))
-        if part > 1:
+        if channel_divisor > 1:
             self.beta_normal = Parameter(1e-3 * torch.randn(len(EDGES)))
             self.beta_reduce = Parameter(1e-3 * torch.randn(len(EDGES)))
-        self.part = part
+        self.channel_divisor = channel_divisor
 
     def alphas(self) -> list[Parameter]:
         alphas = [self.alpha_normal, self.alpha_reduce]
-        return alphas if self.part == 1 else [*alphas, self.beta_normal, self.beta_reduce]
+        return (
+            alphas if self.channel_divisor == 1 else [*alphas, self.beta_normal, self.beta_reduce]
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         architecture = self.alphas()
-        weights = [alpha.softmax(1) for alpha in architecture[:2]]
-        strengths: list[Tensor | None] = [None, None]
-        if self.part > 1:
-            strengths = [normalise_edges(beta, INCOMING) for beta in architecture[2:]]
+        weights = [self.candidate_weights(alpha) for alpha in architecture[:2]]
+        edge_weights: list[Tensor | None] = [None, None]
+        if self.channel_divisor > 1:
+            edge_weights = [normalise_edges(beta, INCOMING) for beta in architecture[2:]]
         before_last = self.stem(images)
         last = before_last if self.second_stem is None else self.second_stem(before_last)
         for cell in self.cells:
             kind = 1 if cell.reduction else 0
             before_last, last = (
                 last,
-                self.through(cell, before_last, last, weights[kind], strengths[kind], self.fused),
+                self.run_cell(
+                    cell, before_last, last, weights[kind], edge_weights[kind], self.fused
+                ),
             )
         logits: Tensor = self.classifier(last.mean((2, 3)))
         return logits
 
 
 @dataclass(frozen=True)
-class Darts:
+class DartsSpace:
     """The space, as the search loop sees it.
 
     Attributes:
@@ -189,12 +191,14 @@ class Darts:
 
     imagenet: bool = False
 
-    def for_images(self, size: int) -> "Darts":
-        """With ImageNet's stem for images from 128 pixels on."""
-        return replace(self, imagenet=size >= IMAGENET_SIZE)
+    def for_images(self, size: int) -> "DartsSpace":
+        """With ImageNet's stem where images are that large."""
+        return replace(self, imagenet=size >= IMAGENET_FROM)
 
-    def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> DartsSupernet:
-        return DartsSupernet(channels, cells, classes, part, imagenet=self.imagenet)
+    def supernet(
+        self, *, channels: int, cells: int, classes: int, channel_divisor: int = 1
+    ) -> DartsSupernet:
+        return DartsSupernet(channels, cells, classes, channel_divisor, imagenet=self.imagenet)
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
         """Each node's two strongest inputs, with their strongest operation but `none`."""

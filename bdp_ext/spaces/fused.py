@@ -2,11 +2,11 @@
 
 What edges share is computed once: the ReLU and the pools of each source. The batch norms at the
 end of the candidates and the alpha-weighted sum over all of a node's edges are one operation,
-`ops.node_sum`; `none` is not computed. Loss and gradients are those of `mixed_op.py` up to
-rounding.
+`ops.node_sum`; `none` is not computed, nor what the method does not choose. Loss and gradients are
+those of `mixed_op.py` up to rounding.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import singledispatch
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bdp_ext import ops
-from bdp_ext.spaces.mixed_op import MixedOp, PartialMixedOp
+from bdp_ext.spaces.mixed_op import CandidateWeights, MixedOp, PartialMixedOp
 from bdp_ext.spaces.operations import (
     DilatedConv,
     FactorizedReduce,
@@ -25,7 +25,7 @@ from bdp_ext.spaces.operations import (
 from bdp_ext.spaces.separable import convolve
 
 
-class Source:
+class NodeOutput:
     """A node's output x [B, C, H, W], and what the edges that read it share.
 
     Args:
@@ -54,7 +54,7 @@ class Source:
 
 
 def is_shared_pool(pool: nn.Module) -> bool:
-    """Whether `Source.pooled` computes it."""
+    """Whether `NodeOutput.pooled` computes it."""
     if not isinstance(pool, nn.MaxPool2d | nn.AvgPool2d):
         return False
     if (pool.kernel_size, pool.padding, pool.ceil_mode) != (3, 1, False):
@@ -64,7 +64,7 @@ def is_shared_pool(pool: nn.Module) -> bool:
 
 
 @singledispatch
-def before_norm(operation: nn.Module, source: Source) -> tuple[Tensor, bool]:
+def before_norm(operation: nn.Module, source: NodeOutput) -> tuple[Tensor, bool]:
     """A candidate's output up to its last batch norm, and whether it has one. A supernet's have no
     affine.
 
@@ -76,41 +76,42 @@ def before_norm(operation: nn.Module, source: Source) -> tuple[Tensor, bool]:
 
 
 @before_norm.register
-def _(operation: ReluConvBn, source: Source) -> tuple[Tensor, bool]:
+def _(operation: ReluConvBn, source: NodeOutput) -> tuple[Tensor, bool]:
     return operation[1](source.relu), True
 
 
 @before_norm.register
-def _(operation: DilatedConv, source: Source) -> tuple[Tensor, bool]:
+def _(operation: DilatedConv, source: NodeOutput) -> tuple[Tensor, bool]:
     return convolve(operation, source.relu, norm_relu=False), True
 
 
 @before_norm.register
-def _(operation: SeparableConv, source: Source) -> tuple[Tensor, bool]:
+def _(operation: SeparableConv, source: NodeOutput) -> tuple[Tensor, bool]:
     first, second = cast(Iterable[DilatedConv], operation)
     y = convolve(first, source.relu, norm_relu=False)
     return convolve(second, y, norm_relu=True), True
 
 
 @before_norm.register
-def _(operation: FactorizedReduce, source: Source) -> tuple[Tensor, bool]:
+def _(operation: FactorizedReduce, source: NodeOutput) -> tuple[Tensor, bool]:
     x = source.relu
     return torch.cat([operation.even(x), operation.odd(x[:, :, 1:, 1:])], 1), True
 
 
 @before_norm.register
-def _(operation: NormedPool, source: Source) -> tuple[Tensor, bool]:
+def _(operation: NormedPool, source: NodeOutput) -> tuple[Tensor, bool]:
     return before_norm(operation[0], source)[0], True
 
 
 def normed(operation: nn.Module, x: Tensor) -> Tensor:
     """One operation by itself, its batch norm included."""
-    y, has_norm = before_norm(operation, Source(x))
+    y, has_norm = before_norm(operation, NodeOutput(x))
     return ops.node_sum([y], y.new_ones(1), [True]) if has_norm else y
 
 
-class PartialSource(Source):
-    """A source of which one part of the channels is searched and the others pass by (PC-DARTS)."""
+class PartialNodeOutput(NodeOutput):
+    """A node's output of which one part of the channels is searched and the others pass by
+    (PC-DARTS)."""
 
     def __init__(self, x: Tensor, pools: tuple[bool, bool], searched: int) -> None:
         super().__init__(x[:, :searched].contiguous(memory_format=torch.channels_last), pools)
@@ -143,7 +144,7 @@ class Nodes(nn.Module):
         for node, rows in enumerate(self.rows):
             # Positions in the flattened weights of what the node adds up.
             mixed = [(row, _mixed(edges[row])) for row in rows]
-            picks = [row * len(op.operations) + k for row, op in mixed for k in op.computed]
+            picks = [row * len(op.operations) + k for row, op in mixed for k in op.adding]
             self.register_buffer(f"picks_{node}", torch.tensor(picks), persistent=False)
         pools = [module for module in edges.modules() if is_shared_pool(module)]
         average, maximum = (
@@ -155,38 +156,61 @@ class Nodes(nn.Module):
         self,
         inputs: Sequence[Tensor],
         edges: nn.ModuleList,
-        weights: Tensor,
-        strengths: Tensor | None,
+        weights: CandidateWeights,
+        edge_weights: Tensor | None,
     ) -> list[Tensor]:
-        """The cell's inputs [B, C, H, W], the mixed ops, weights [edges, candidates], strengths
+        """The cell's inputs [B, C, H, W], the mixed ops, weights [edges, candidates], edge weights
         [edges] or none -> the nodes, each [B, C, H', W']."""
-        if strengths is not None:
-            weights = weights * strengths.unsqueeze(1)
-        weights = weights.flatten()
+        values, computed = weights
+        if edge_weights is not None:
+            values = values * edge_weights.unsqueeze(1)
         sources: list[Any] = [self._source(x, edges[0]) for x in inputs]
         nodes = []
         for node, rows in enumerate(self.rows):
-            found = [
-                before_norm(mixed.operations[k], sources[self.sources[row]])
-                for row in rows
-                for mixed in [_mixed(edges[row])]
-                for k in mixed.computed
-            ]
-            terms, normed = zip(*found, strict=True)
-            y = ops.node_sum(_same_type(terms), weights[self.get_buffer(f"picks_{node}")], normed)
-            if isinstance(edges[0], PartialMixedOp) and strengths is not None:
+            terms, normed = [], []
+            for row in rows:
+                mixed = _mixed(edges[row])
+                for k in mixed.chosen(None if computed is None else computed[row]):
+                    term, has_norm = before_norm(mixed.operations[k], sources[self.sources[row]])
+                    terms.append(term)
+                    normed.append(has_norm)
+            if terms:
+                picked = self._pick(node, edges, values, computed)
+                y = ops.node_sum(_same_type(terms), picked, normed)
+            else:
+                y = _mixed(edges[rows[0]]).nothing(sources[self.sources[rows[0]]].x)
+            if isinstance(edges[0], PartialMixedOp) and edge_weights is not None:
                 passed = [sources[self.sources[row]].passed(edges[row].bypass) for row in rows]
-                strength = strengths[rows[0] : rows[-1] + 1]
-                y = torch.cat([y, ops.node_sum(passed, strength, [False] * len(rows))], 1)
-                y = torch.channel_shuffle(y, edges[0].part)
+                edge_weight = edge_weights[rows[0] : rows[-1] + 1]
+                y = torch.cat([y, ops.node_sum(passed, edge_weight, [False] * len(rows))], 1)
+                y = torch.channel_shuffle(y, edges[0].channel_divisor)
             nodes.append(y)
             sources.append(self._source(y, edges[0]))
         return nodes
 
-    def _source(self, x: Tensor, edge: nn.Module) -> Source:
+    def _pick(
+        self,
+        node: int,
+        edges: nn.ModuleList,
+        values: Tensor,
+        computed: Sequence[Collection[int]] | None,
+    ) -> Tensor:
+        """The weights of what a node adds up."""
+        if computed is None:
+            return values.flatten()[self.get_buffer(f"picks_{node}")]
+        rows = values.unbind()  # and no index made on the host, which would have to be copied
+        return torch.cat(
+            [
+                rows[row][k : k + 1]
+                for row in self.rows[node]
+                for k in _mixed(edges[row]).chosen(computed[row])
+            ]
+        )
+
+    def _source(self, x: Tensor, edge: nn.Module) -> NodeOutput:
         if isinstance(edge, PartialMixedOp):
-            return PartialSource(x, self.pools, edge.searched)
-        return Source(x, self.pools)
+            return PartialNodeOutput(x, self.pools, edge.searched)
+        return NodeOutput(x, self.pools)
 
 
 def _mixed(edge: nn.Module) -> MixedOp:

@@ -1,8 +1,9 @@
 """The MobileNet-like space: 21 layers in a chain, each one of six MBConvs or, where the shapes
 allow, none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bdp_ext.errors import UserError
-from bdp_ext.spaces import mobilenet_network
 from bdp_ext.spaces.mixed_op import MixedOp
 from bdp_ext.spaces.mobilenet_network import (
     IMAGENET,
@@ -19,7 +19,6 @@ from bdp_ext.spaces.mobilenet_network import (
     SMALL,
     STAGES,
     STEM,
-    Costs,
     MBConv,
     MobileNetNetwork,
     Skeleton,
@@ -29,10 +28,8 @@ from bdp_ext.spaces.mobilenet_network import (
 )
 from bdp_ext.spaces.operations import Builder, Zero
 from bdp_ext.spaces.protocols import MOBILENET, Protocols
-from bdp_ext.spaces.space import Edge, Names, Supernet
+from bdp_ext.spaces.space import IMAGENET_FROM, Edge, Names, Supernet
 
-IMAGENET_SIZE = 128
-"""Height and width from which images are searched at ImageNet's strides."""
 LAST_SIZE = 4
 """What is left of a smaller image before the pooling, or more. Of a single pixel and a batch of
 two, batch norms see two values: the weights' gradient in float32 was 55 times that in float64."""
@@ -65,9 +62,11 @@ class Layer(nn.Module):
         self.mixed = MixedOp(candidates(slot), slot.inputs, slot.stride)
         self.repeats = slot.repeats
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x [B, C, H, W], weights [candidates] -> [B, C', H', W']."""
-        y: Tensor = self.mixed(x, weights)
+    def forward(
+        self, x: Tensor, weights: Tensor, computed: Collection[int] | None = None
+    ) -> Tensor:
+        """As `MixedOp`: x [B, C, H, W], weights [candidates] -> [B, C', H', W']."""
+        y: Tensor = self.mixed(x, weights, computed)
         return x + y if self.repeats else y
 
 
@@ -104,17 +103,21 @@ class MobileNetSupernet(Supernet):
         return [alpha for alpha in (self.alpha_repeat, self.alpha_first) if alpha is not None]
 
     def forward(self, images: Tensor) -> Tensor:
-        first = iter(self.alpha_first.softmax(1))
-        repeats = iter(() if self.alpha_repeat is None else self.alpha_repeat.softmax(1))
+        first = self.candidate_weights(self.alpha_first)
+        repeated = first if self.alpha_repeat is None else self.candidate_weights(self.alpha_repeat)
+        rows, repeated_rows = count(), count()
         x = self.stem(images)
         for layer in self.layers:
-            x = layer(x, next(repeats if layer.repeats else first))
+            if layer.repeats:
+                x = layer(x, *repeated.of_edge(next(repeated_rows)))
+            else:
+                x = layer(x, *first.of_edge(next(rows)))
         logits: Tensor = self.classifier(self.head(x))
         return logits
 
 
 @dataclass(frozen=True)
-class MobileNet:
+class MobileNetSpace:
     """The space, as the search loop sees it.
 
     Attributes:
@@ -136,17 +139,17 @@ class MobileNet:
 
     halvings: int = IMAGENET
 
-    def for_images(self, size: int) -> "MobileNet":
+    def for_images(self, size: int) -> "MobileNetSpace":
         """Strides as `network` chooses them, and fewer for images under 32 pixels."""
-        if size >= IMAGENET_SIZE:
+        if size >= IMAGENET_FROM:
             return replace(self, halvings=IMAGENET)
         possible = (max(size, LAST_SIZE) // LAST_SIZE).bit_length() - 1
         return replace(self, halvings=min(SMALL, possible))
 
     def supernet(
-        self, *, channels: int, cells: int, classes: int, part: int = 1
+        self, *, channels: int, cells: int, classes: int, channel_divisor: int = 1
     ) -> MobileNetSupernet:
-        if part > 1:
+        if channel_divisor > 1:
             raise UserError(
                 "PC-DARTS needs edges that keep their channels, which the MobileNet-like space "
                 "does not have; give another --method or another --space."
@@ -218,16 +221,3 @@ class MobileNet:
     def graph(self, architecture: str) -> dict[str, list[Edge]]:
         names = [name for stage in parse_layers(architecture) for name in stage]
         return {"layers": [(str(i), str(i + 1), name) for i, name in enumerate(names)]}
-
-    def costs(
-        self, *, channels: int, cells: int, classes: int, imagenet: bool, image_size: int
-    ) -> Costs:
-        """Parameters and multiply-adds of every choice in `network`, for an image of a height and
-        width of `image_size`."""
-        return mobilenet_network.costs(
-            channels=channels,
-            cells=cells,
-            classes=classes,
-            halvings=IMAGENET if imagenet else SMALL,
-            image_size=image_size,
-        )

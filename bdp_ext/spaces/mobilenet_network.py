@@ -9,10 +9,8 @@ Source: ProxylessNAS (arXiv 1812.00332), whose public supernet has these widths 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from bdp_ext.cost import Cost, cost
 from bdp_ext.spaces.darts_network import drop_path
 
 KERNELS = (3, 5, 7)
@@ -233,52 +231,3 @@ def parse_layers(text: str) -> list[list[str]]:
             f"{', '.join(MB_CONVS)} or, after the first of its stage, {SKIP}."
         )
     return stages
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What the network of each architecture costs, batch norms' scales and shifts included.
-
-    Attributes:
-        fixed: stem, head and classifier.
-        layers: for each searched layer, the cost of every candidate.
-    """
-
-    fixed: Cost
-    layers: list[dict[str, Cost]]
-
-    def of(self, architecture: str) -> Cost:
-        """The whole network of an architecture of this depth."""
-        names = [name for stage in parse_layers(architecture) for name in stage]
-        chosen = [layer[name] for layer, name in zip(self.layers, names, strict=True)]
-        return sum(chosen, self.fixed)
-
-
-def costs(*, channels: int, cells: int, classes: int, halvings: int, image_size: int) -> Costs:
-    """Parameters and multiply-adds of every choice, for images of a height and width.
-
-    Args:
-        channels, cells, halvings: see `Skeleton.of`.
-        classes: outputs of the classifier.
-        image_size: pixels.
-    """
-    skeleton = Skeleton.of(channels, cells, halvings)
-    layers = []
-    with torch.device("meta"):  # counting needs no numbers
-        fixed = cost(skeleton.make_stem(), 3, image_size)
-        size = _divided(image_size, skeleton.stride)
-        for slot in skeleton.slots:
-            layer = {SKIP: Cost(0, 0)} if slot.repeats else {}
-            for name, which in MB_CONVS.items():
-                mb_conv = MBConv(slot.inputs, slot.outputs, *which, slot.stride)
-                layer[name] = cost(mb_conv, slot.inputs, size)
-            layers.append(layer)
-            size = _divided(size, slot.stride)
-        last = nn.Sequential(skeleton.make_head(), nn.Linear(skeleton.head, classes))
-        fixed += cost(last, skeleton.slots[-1].outputs, size)
-    return Costs(fixed, layers)
-
-
-def _divided(size: int, stride: int) -> int:
-    """Height or width after a padded convolution of odd kernel."""
-    return -(-size // stride)

@@ -1,6 +1,6 @@
 """What a NAS-Bench-201 cell is made of: its nodes, its edges, their candidates, and its string."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bdp_ext.spaces.operations import Builder, ReluConvBn, Zero, average_pool, skip
 
@@ -27,18 +27,21 @@ def format_cell(operations: Sequence[str]) -> str:
     return "+".join(nodes)
 
 
-def parse_cell(text: str) -> list[str]:
+def parse_cell(text: str, candidates: Mapping[str, Builder] = CANDIDATES) -> list[str]:
     """The six operations of a cell in the benchmark's form.
+
+    Args:
+        candidates: what they may be.
 
     Raises:
         ValueError: not such a cell; says what is expected.
     """
     parts = [edge for node in text.split("+") for edge in node.strip("|").split("|")]
     operations = [part.rpartition("~")[0] for part in parts]
-    known = all(name in CANDIDATES for name in operations)
+    known = all(name in candidates for name in operations)
     if not known or len(operations) != len(EDGES) or format_cell(operations) != text:
         raise ValueError(
             f"{text!r} is no NAS-Bench-201 cell: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
-            f"with op one of {', '.join(CANDIDATES)}."
+            f"with op one of {', '.join(candidates)}."
         )
     return operations

@@ -1,19 +1,24 @@
 """The network of a NAS-Bench-201 cell, as the benchmark trained it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, EDGES
-from bdp_ext.spaces.operations import ReluConvBn
+from bdp_ext.spaces.operations import Builder, ReluConvBn
 
 
 class FoundCell(nn.Module):
     """A cell with one operation an edge; `none` is no edge."""
 
-    def __init__(self, operations: Sequence[str], channels: int) -> None:
+    def __init__(
+        self,
+        operations: Sequence[str],
+        channels: int,
+        candidates: Mapping[str, Builder] = CANDIDATES,
+    ) -> None:
         super().__init__()
-        self.edges = nn.ModuleList(CANDIDATES[name](channels, 1, True) for name in operations)
+        self.edges = nn.ModuleList(candidates[name](channels, 1, True) for name in operations)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
@@ -51,7 +56,12 @@ class NasBench201Network(nn.Module):
     """Stem, three stages of N cells with a residual reduction between them, and a classifier."""
 
     def __init__(
-        self, operations: Sequence[str], channels: int = 16, cells: int = 5, classes: int = 10
+        self,
+        operations: Sequence[str],
+        channels: int = 16,
+        cells: int = 5,
+        classes: int = 10,
+        candidates: Mapping[str, Builder] = CANDIDATES,
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = [stem(channels)]
@@ -59,7 +69,7 @@ class NasBench201Network(nn.Module):
             width = channels * 2**stage
             if stage:
                 blocks.append(Reduction(width // 2, width))
-            blocks += [FoundCell(operations, width) for _ in range(cells)]
+            blocks += [FoundCell(operations, width, candidates) for _ in range(cells)]
         self.features = nn.Sequential(*blocks, nn.BatchNorm2d(4 * channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(4 * channels, classes)
 

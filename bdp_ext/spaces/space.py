@@ -1,7 +1,7 @@
 """What the search loop asks of a space."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -9,7 +9,17 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.utils.checkpoint import checkpoint
 
+from bdp_ext.spaces.mixed_op import CandidateWeights
 from bdp_ext.spaces.protocols import Protocols
+
+IMAGENET_FROM = 128
+"""Height and width from which images are taken for ImageNet's, in a search and in a retraining:
+strides, and by default the protocol."""
+
+
+def softmax(alpha: Tensor) -> Tensor:
+    """DARTS's weights of the candidates: alpha [edges, candidates] -> the same shape."""
+    return alpha.softmax(1)
 
 
 class Supernet(nn.Module, ABC):
@@ -22,17 +32,35 @@ class Supernet(nn.Module, ABC):
         fused: compute cells node by node (`fused.py`) and not mixed op by mixed op, where the space
             can: the same maths in less time.
         checkpoint_cells: keep no activations inside of cells; backward computes them again.
+        alpha_to_weights: alpha [edges, candidates] -> weights of the candidates, of the same shape.
+        skips_zeros: candidates whose weight is zero are not computed.
     """
 
     fused: bool = False
     checkpoint_cells: bool = False
+    alpha_to_weights: Callable[[Tensor], Tensor] = staticmethod(softmax)
+    skips_zeros: bool = False
 
     @abstractmethod
     def alphas(self) -> list[Parameter]:
-        """The architecture parameters: alphas, each [edges, candidates], and after them the edges'
-        strengths, each [edges], where the supernet has them."""
+        """The architecture parameters: alphas, each [edges, candidates], and after them beta, each
+        [edges], where the edges of a node are weighted too (PC-DARTS)."""
 
-    def through(self, cell: nn.Module, *arguments: Any) -> Tensor:
+    def candidate_weights(self, alpha: Tensor) -> CandidateWeights:
+        """What the candidates of an alpha [edges, candidates] count in this forward pass.
+
+        To be asked once a forward pass: a method may sample.
+        """
+        values = self.alpha_to_weights(alpha)
+        if not self.skips_zeros:
+            return CandidateWeights(values)
+        used = (values.detach() != 0).tolist()
+        # An edge of zeros alone is computed in full, so that its output has a shape.
+        everything = range(values.shape[1])
+        computed = [{k for k in everything if row[k]} or set(everything) for row in used]
+        return CandidateWeights(values, computed)
+
+    def run_cell(self, cell: nn.Module, *arguments: Any) -> Tensor:
         """cell(*arguments), computed again in the backward pass if `checkpoint_cells` says so."""
         if self.checkpoint_cells and torch.is_grad_enabled():
             y: Tensor = checkpoint(cell, *arguments, use_reentrant=False)
@@ -73,11 +101,14 @@ class Space(Protocol):
     def for_images(self, size: int) -> "Space":
         """The space as it is for images of this height and width: strides may depend on it."""
 
-    def supernet(self, *, channels: int, cells: int, classes: int, part: int = 1) -> Supernet:
+    def supernet(
+        self, *, channels: int, cells: int, classes: int, channel_divisor: int = 1
+    ) -> Supernet:
         """A freshly initialised supernet (torch's global generator).
 
         Args:
-            part: search in one `part`-th of the channels, with normalised edges; 1: in all.
+            channel_divisor: search in one of so many parts of the channels, with weighted edges
+                (PC-DARTS); 1: in all.
         """
 
     def derive(self, alphas: Sequence[Tensor]) -> dict[str, str]:
@@ -87,7 +118,7 @@ class Space(Protocol):
         """
 
     def names(self, alphas: Sequence[Tensor]) -> Names:
-        """What the numbers of these alphas stand for, those of edges' strengths left out."""
+        """What the numbers of these alphas stand for, beta left out."""
 
     def network(
         self,
