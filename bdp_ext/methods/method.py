@@ -96,6 +96,8 @@ class Step:
 def gradients(loss: Tensor, parameters: Sequence[Parameter]) -> Gradients:
     """Of a loss; None where it does not depend on a parameter, as where nothing is chosen that has
     it."""
+    if not loss.requires_grad:
+        return [None] * len(parameters)
     return torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
