@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
+from bdp_ext.search.config import SearchConfig
 
 
 def test_defaults_are_the_papers():

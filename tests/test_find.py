@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, find_method
+from bdp_ext.search.config import SearchConfig
 from bdp_ext.spaces import SPACES, find_space
 
 MINE = '''

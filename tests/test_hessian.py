@@ -5,10 +5,10 @@ import torch
 from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.hessian import dominant_eigenvalue
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.hessian import dominant_eigenvalue
+from bdp_ext.search.loop import Search
 from bdp_ext.spaces import SPACES
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
-from bdp_ext.retrain_config import RetrainConfig
-from bdp_ext.retrain_run import retrain
-from bdp_ext.run import run
-from bdp_ext.search import Search
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.retrain.run import retrain
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
+from bdp_ext.search.run import run
 from bdp_ext.spaces import SPACES
 
 DATA = Path(os.environ.get("BDP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -34,8 +34,8 @@ SIZE = {"nas-bench-201": {}, "darts": {"auxiliary": 0.0}, "mobilenet": {}}
 RUN = """
 import json, sys
 from pathlib import Path
-from bdp_ext.config import SearchConfig
-from bdp_ext.run import run
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.run import run
 from test_matrix import Silent
 run(SearchConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]), resume=False, observer=Silent())
 """

@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from bdp_ext import cli
 from bdp_ext.data import cutout, load, normalize
 from bdp_ext.errors import UserError
-from bdp_ext.retrain import Retrain, read_batch
-from bdp_ext.retrain_config import RetrainConfig, usual_protocol
-from bdp_ext.retrain_run import WEIGHTS, folder, retrain
-from bdp_ext.rmsprop import TensorFlowRMSprop
-from bdp_ext.run_folder import Interrupted
+from bdp_ext.retrain.config import RetrainConfig, usual_protocol
+from bdp_ext.retrain.loop import Retrain, read_batch
+from bdp_ext.retrain.rmsprop import TensorFlowRMSprop
+from bdp_ext.retrain.run import WEIGHTS, folder, retrain
+from bdp_ext.retrain.weights import load_network, read_metadata
+from bdp_ext.runs.folder import Interrupted
 from bdp_ext.spaces.published import PUBLISHED
-from bdp_ext.weights import load_network, read_metadata
 
 DARTS_V2 = str(PUBLISHED["DARTS_V2"])
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|none~2|"

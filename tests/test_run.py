@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdp_ext import checkpoint
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
 from bdp_ext.report import write_report
-from bdp_ext.run import HISTORY, PRUNING, run
-from bdp_ext.run_folder import Interrupted
+from bdp_ext.runs import checkpoint
+from bdp_ext.runs.files import write_atomically
+from bdp_ext.runs.folder import Interrupted
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.run import HISTORY, PRUNING, run
 
 FLAGS = [
     "--epochs",

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bdp_ext import ops
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.pruning import samples_drawn
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 
 SMALL = {
     "epochs": 7,

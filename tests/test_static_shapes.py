@@ -5,15 +5,14 @@ import torch
 from test_search import finish
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from bdp_ext import search as loop
-from bdp_ext import static_shapes
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, Batch, Loss
-from bdp_ext.search import Search
+from bdp_ext.search import cuda_graphs, loop
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.cuda_graphs import WARM, Graphs, compiled
+from bdp_ext.search.loop import Search
 from bdp_ext.spaces import SPACES
-from bdp_ext.static_shapes import WARM, Graphs, compiled
 
 BATCH = 32
 SMALL = {
@@ -179,6 +178,6 @@ def test_a_search_by_cuda_graphs(digits, options):
     settings = {**SMALL, "amp": False, "device": "cuda", **options}
     plain = finish(Search(SearchConfig.of(**{**settings, "compile": False}), digits))
     search = finish(Search(SearchConfig.of(**settings, cuda_graphs=True), digits))
-    assert isinstance(search._graphs, static_shapes.Graphs)
+    assert isinstance(search._graphs, cuda_graphs.Graphs)
     for ours, theirs in zip(search.supernet.alphas(), plain.supernet.alphas(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)

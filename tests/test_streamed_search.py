@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from bdp_ext import cli
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load, streamed_set
 from bdp_ext.errors import UserError
-from bdp_ext.run import run
-from bdp_ext.run_folder import Interrupted
-from bdp_ext.search import Search
+from bdp_ext.runs.folder import Interrupted
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
+from bdp_ext.search.run import run
 
 OUTCOME = ("architecture", "alpha", "prunings", "samples", "history")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bdp_ext.cost import Cost, cost
+from bdp_ext.spaces.cost import Cost, cost
 from bdp_ext.spaces.darts_network import drop_path
 
 KERNELS = (3, 5, 7)

@@ -6,8 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bdp_ext.architecture import read_architecture
-from bdp_ext.cli_options import (
+from bdp_ext.cli.options import (
     amp_option,
     given_options,
     options,
@@ -17,7 +16,7 @@ from bdp_ext.cli_options import (
     stream_option,
 )
 from bdp_ext.errors import UserError
-from bdp_ext.retrain_config import (
+from bdp_ext.retrain.config import (
     IMAGENET_FROM,
     LR_SCHEDULES,
     OPTIMIZERS,
@@ -25,6 +24,7 @@ from bdp_ext.retrain_config import (
     usual_protocol,
 )
 from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.architecture import read_architecture
 
 PROTOCOLS = sorted({name for space in SPACES.values() for name in space.retraining})
 GENOTYPE = (
@@ -99,9 +99,9 @@ def retrain(context: click.Context, /, out: Path, resume: bool, **values: Any) -
 
     The defaults are those of the space's own protocol for CIFAR or for ImageNet.
     """
-    from bdp_ext.progress import RetrainProgress
-    from bdp_ext.retrain_run import folder
-    from bdp_ext.retrain_run import retrain as run
+    from bdp_ext.cli.progress import RetrainProgress
+    from bdp_ext.retrain.run import folder
+    from bdp_ext.retrain.run import retrain as run
 
     given = given_options(context, values)
     if "genotype" in given:

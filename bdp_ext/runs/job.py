@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from bdp_ext.settings import Settings
+from bdp_ext.runs.settings import Settings
 
 
 class Job(Protocol):

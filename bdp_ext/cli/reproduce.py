@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bdp_ext.cli_options import out_option
+from bdp_ext.cli.options import out_option
 from bdp_ext.errors import UserError
 from bdp_ext.reproduce.experiments import EXPERIMENTS
 
@@ -76,7 +76,7 @@ def reproduce(
     from bdp_ext.query import Benchmark
     from bdp_ext.reproduce.scale import paper_scale, reduced_scale
     from bdp_ext.reproduce.session import Session
-    from bdp_ext.run_folder import Interrupted
+    from bdp_ext.runs.folder import Interrupted
 
     make = {"paper": paper_scale, "reduced": reduced_scale}[scale_name]
     if data is not None and Path(data).is_dir():

@@ -8,7 +8,7 @@ from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
 from bdp_ext.pruners import find_pruner
 from bdp_ext.pruning import CAPS, Pruner, Schedule
-from bdp_ext.settings import Settings
+from bdp_ext.runs.settings import Settings
 from bdp_ext.spaces import find_space
 
 CRITERIA = {

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 import bdp_ext
-from bdp_ext import checkpoint
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically, write_json
-from bdp_ext.job import Job
-from bdp_ext.settings import Settings
+from bdp_ext.runs import checkpoint
+from bdp_ext.runs.files import write_atomically, write_json
+from bdp_ext.runs.job import Job
+from bdp_ext.runs.settings import Settings
 
 S = TypeVar("S", bound=Settings)
 J = TypeVar("J", bound=Job)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bdp_ext.errors import UserError
-from bdp_ext.settings import Settings
+from bdp_ext.runs.settings import Settings
 from bdp_ext.spaces import SPACES
 
 OPTIMIZERS = ("sgd", "rmsprop")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bdp_ext
-from bdp_ext.cli_options import (
+from bdp_ext.cli.options import (
     amp_option,
     given_options,
     options,
@@ -19,15 +19,15 @@ from bdp_ext.cli_options import (
     resume_option,
     rows,
 )
-from bdp_ext.cli_report import report
-from bdp_ext.cli_reproduce import reproduce
-from bdp_ext.cli_retrain import draw, retrain
-from bdp_ext.config import CRITERIA, SearchConfig
+from bdp_ext.cli.report import report
+from bdp_ext.cli.reproduce import reproduce
+from bdp_ext.cli.retrain import draw, retrain
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
 from bdp_ext.pruners import PRUNERS
 from bdp_ext.pruning import CAPS
 from bdp_ext.pruning.schedule import KINDS
+from bdp_ext.search.config import CRITERIA, SearchConfig
 from bdp_ext.spaces import SPACES
 
 
@@ -116,8 +116,8 @@ SHARE = click.FloatRange(0, 1)
 @click.pass_context
 def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -> None:
     """Search for a cell."""
-    from bdp_ext.progress import SearchProgress
-    from bdp_ext.run import folder, run
+    from bdp_ext.cli.progress import SearchProgress
+    from bdp_ext.search.run import folder, run
 
     given = given_options(context, options)
     saved = folder(out).saved_config() if resume else None
@@ -224,7 +224,7 @@ def info() -> None:
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
     stopped."""
-    from bdp_ext.run_folder import Interrupted
+    from bdp_ext.runs.folder import Interrupted
 
     try:
         bdp.main(prog_name="bdp", standalone_mode=False)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
-from bdp_ext.level import Level
 from bdp_ext.pruning import pruned
+from bdp_ext.runs.files import write_atomically
+from bdp_ext.search.level import Level
 
 NAME = "pruned.npz"
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from bdp_ext.data import ImageSet, normalize
-from bdp_ext.features import Features
 from bdp_ext.methods import Batch, Loss
 from bdp_ext.pruning import LiveSampler, Outputs, Passes, Pruner, balance_degree
+from bdp_ext.search.features import Features
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images [B, 3, H, W] -> logits [B, classes] and features [B, D], without a gradient."""

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext.config import CRITERIA, SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
-from bdp_ext.features import Features
-from bdp_ext.hessian import dominant_eigenvalue
-from bdp_ext.level import Level
 from bdp_ext.methods import Batch, Epoch, Step, constant, find_method
-from bdp_ext.precision import Precision
 from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
+from bdp_ext.runs.precision import Precision
+from bdp_ext.runs.stopwatch import Stopwatch
+from bdp_ext.search.config import CRITERIA, SearchConfig
+from bdp_ext.search.cuda_graphs import Function, Gradients, Graphs, compiled
+from bdp_ext.search.features import Features
+from bdp_ext.search.hessian import dominant_eigenvalue
+from bdp_ext.search.level import Level
 from bdp_ext.spaces import find_space
-from bdp_ext.static_shapes import Function, Gradients, Graphs, compiled
-from bdp_ext.stopwatch import Stopwatch
 
 LEVELS = ("train", "valid")
 

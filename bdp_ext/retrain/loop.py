@@ -22,12 +22,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bdp_ext.data import ImageSet, cutout, normalize
 from bdp_ext.errors import UserError
-from bdp_ext.precision import Precision
 from bdp_ext.pruning import LiveSampler, batches_in_pass
-from bdp_ext.retrain_config import RetrainConfig
-from bdp_ext.rmsprop import TensorFlowRMSprop
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.retrain.rmsprop import TensorFlowRMSprop
+from bdp_ext.runs.precision import Precision
+from bdp_ext.runs.stopwatch import Stopwatch
 from bdp_ext.spaces import SPACES
-from bdp_ext.stopwatch import Stopwatch
 
 
 class Retrain:

@@ -14,9 +14,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bdp_ext.job import Job
-from bdp_ext.retrain import Retrain
-from bdp_ext.search import Search
+from bdp_ext.retrain.loop import Retrain
+from bdp_ext.runs.job import Job
+from bdp_ext.search.loop import Search
 
 REFRESH = 0.2
 """Seconds between looks at the accuracy: on a GPU each look waits for the device."""

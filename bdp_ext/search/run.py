@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from bdp_ext import pruned_file
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.files import write_json
-from bdp_ext.run_folder import Folder, Observer, versions
-from bdp_ext.search import Search
+from bdp_ext.runs.files import write_json
+from bdp_ext.runs.folder import Folder, Observer, versions
+from bdp_ext.search import pruned_file
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 
 HISTORY = (
     "epoch",

@@ -4,13 +4,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bdp_ext.cost import multiply_adds, parameters
 from bdp_ext.data import load
-from bdp_ext.files import write_json
-from bdp_ext.retrain import Retrain
-from bdp_ext.retrain_config import RetrainConfig
-from bdp_ext.run_folder import Folder, Observer, versions
-from bdp_ext.weights import save_network
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.retrain.loop import Retrain
+from bdp_ext.retrain.weights import save_network
+from bdp_ext.runs.files import write_json
+from bdp_ext.runs.folder import Folder, Observer, versions
+from bdp_ext.spaces.cost import multiply_adds, parameters
 
 WEIGHTS = "weights.safetensors"
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
-from bdp_ext.job import Job
+from bdp_ext.runs.files import write_atomically
+from bdp_ext.runs.job import Job
 
 
 def save(path: Path, job: Job) -> None:

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
-from bdp_ext.retrain import Retrain
+from bdp_ext.retrain.loop import Retrain
+from bdp_ext.runs.files import write_atomically
 from bdp_ext.spaces import SPACES
 
 METADATA = "bdp_ext"
