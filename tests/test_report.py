@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from jobs import Silent
 from PIL import Image
-from test_run import Silent
 
 from bdp_ext import cli
 from bdp_ext.data import load

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jobs import CONFIG, Silent
 
 from bdp_ext.errors import UserError
 from bdp_ext.report import write_report
@@ -39,25 +40,6 @@ FLAGS = [
     "--threads",
     "1",
 ]
-CONFIG = SearchConfig(
-    epochs=3, interval=2, channels=2, cells=1, limit_train=200, keep_train=0.5, keep_valid=0.5
-)
-
-
-class Silent:
-    """Watches a run and says nothing; may do something at a step."""
-
-    def __init__(self, at_step=None):
-        self.at_step = at_step or {}
-
-    def started(self, search):
-        pass
-
-    def stepped(self, search):
-        self.at_step.get(search.steps, lambda: None)()
-
-    def epoch_ended(self, search, record):
-        pass
 
 
 def bdp(*arguments: str, **options) -> subprocess.Popen:

@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from jobs import finish
 
 from bdp_ext import ops
 from bdp_ext.data import load
@@ -30,14 +31,6 @@ def digits():
 
 def make(digits, **options) -> Search:
     return Search(SearchConfig(**{**SMALL, **options}), digits)
-
-
-def finish(search: Search) -> Search:
-    while not search.done:
-        search.step()
-        if search.epoch_done:
-            search.end_epoch()
-    return search
 
 
 def test_counted_samples_are_those_of_the_sizes(digits):

@@ -2,7 +2,6 @@
 and its cell is trained."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jobs import Silent
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
@@ -20,7 +20,6 @@ from bdp_ext.search.loop import Search
 from bdp_ext.search.run import run
 from bdp_ext.spaces import SPACES
 
-DATA = Path(os.environ.get("BDP_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 REFUSED = {
     ("nas-bench-201", "p-darts"),
     ("mobilenet", "p-darts"),
@@ -36,31 +35,16 @@ import json, sys
 from pathlib import Path
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.run import run
-from test_matrix import Silent
+from jobs import Silent
 run(SearchConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]), resume=False, observer=Silent())
 """
 
 
-class Silent:
-    """Watches a run and says nothing."""
-
-    def started(self, job):
-        pass
-
-    def stepped(self, job):
-        pass
-
-    def epoch_ended(self, job, record):
-        pass
-
-
 @pytest.fixture(scope="module")
-def cifar(tmp_path_factory) -> Path:
+def cifar(tmp_path_factory, data_folder) -> Path:
     """A folder of 512 training and 60 test images of CIFAR-10."""
-    if not (DATA / "cifar10.npz").exists():
-        pytest.skip(f"no cifar10.npz in {DATA}")
     folder = tmp_path_factory.mktemp("cifar")
-    unpack = [sys.executable, DATA / "unpack.py", folder, "--train", "512", "--test", "60"]
+    unpack = [sys.executable, data_folder / "unpack.py", folder, "--train", "512", "--test", "60"]
     subprocess.run(unpack, check=True, capture_output=True)
     return folder
 
@@ -75,7 +59,7 @@ def one_thread():
 def kill_after_first_epoch(config: SearchConfig, out: Path) -> None:
     """Start the run in a process of its own, and kill that within its second epoch or later."""
     command = [sys.executable, "-c", RUN, json.dumps(vars(config)), str(out)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE)
     metrics, deadline = out / "metrics.jsonl", time.monotonic() + 300
     while not metrics.exists() or metrics.read_text().count("\n") < 1:
         assert process.poll() is None, process.communicate()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_search import finish
+from jobs import finish
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from bdp_ext.data import load

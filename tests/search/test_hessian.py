@@ -1,5 +1,6 @@
 """The dominant Hessian eigenvalue against the full Hessian."""
 
+import jobs
 import pytest
 import torch
 from torch.nn import Parameter
@@ -43,12 +44,7 @@ def test_equals_the_full_hessians(space):
 def test_search_records_it_every_n_epochs_and_goes_on_as_without():
     def finish(**options):
         config = SearchConfig(epochs=4, interval=2, channels=2, cells=1, **options)
-        search = Search(config, load("digits", limit=60))
-        while not search.done:
-            search.step()
-            if search.epoch_done:
-                search.end_epoch()
-        return search
+        return jobs.finish(Search(config, load("digits", limit=60)))
 
     search, without = finish(eigenvalue_every=2), finish()
     assert [("eigenvalue" in record) for record in search.history] == [False, True, False, True]

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
+from jobs import Silent
 
 from bdp_ext import cli
 from bdp_ext.data import cutout, load, normalize
@@ -56,22 +57,6 @@ CONFIGS = {
     ),
 }
 NUMBERS = ("top1", "top5", "test_loss", "parameters", "flops", "samples", "history")
-
-
-class Silent:
-    """Watches a run and says nothing; may do something at a step."""
-
-    def __init__(self, at_step=None):
-        self.at_step = at_step or {}
-
-    def started(self, job):
-        pass
-
-    def stepped(self, job):
-        self.at_step.get(job.steps, lambda: None)()
-
-    def epoch_ended(self, job, record):
-        pass
 
 
 def make(config: RetrainConfig) -> Retrain:
