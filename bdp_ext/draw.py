@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
+from bdp_ext.runs.files import write_atomically
 from bdp_ext.spaces.space import Edge
 
 if TYPE_CHECKING:

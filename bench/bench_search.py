@@ -24,9 +24,9 @@ from _report import CLOCK
 from _rounds import Result, faster, ours, within
 
 from bdp_ext import backend, build_info
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 
 STEPS, QUICK_STEPS = 140, 75  # both levels are pruned three times, and once
 QUICK = {"channels": 4, "cells": 3}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.methods import METHODS, Batch, Method, Step, darts
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 from bdp_ext.spaces import SPACES
 
 LR = 0.05

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from bdp_ext.cost import multiply_adds, parameters
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, Batch, Step
 from bdp_ext.methods.darts import shifted
 from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.cost import multiply_adds, parameters
 from bdp_ext.spaces.mobilenet import MB_CONVS, SKIP, Layer, MobileNetSpace
 from bdp_ext.spaces.mobilenet_network import (
     FoundLayer,

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from bdp_ext.cost import multiply_adds, parameters
 from bdp_ext.errors import UserError
 from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.cost import multiply_adds, parameters
 from bdp_ext.spaces.darts_network import DartsNetwork, drop_path
 from bdp_ext.spaces.nas_bench_201 import NasBench201Supernet, SupernetCell
 from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, parse_cell

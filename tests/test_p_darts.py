@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, Epoch
 from bdp_ext.methods.p_darts import remaining
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.darts import CANDIDATES
 from bdp_ext.spaces.genotype import parse

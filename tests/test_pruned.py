@@ -6,17 +6,17 @@ import signal
 import numpy as np
 import pytest
 import torch
-from test_run import CONFIG, Silent
+from jobs import CONFIG, Silent
 
-from bdp_ext import pruned_file
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load, read_some
 from bdp_ext.errors import UserError
 from bdp_ext.pruning import LevelPruner, Pruned, Schedule
 from bdp_ext.pruning.pruned import BINS, edges, histogram
-from bdp_ext.run import run
-from bdp_ext.run_folder import Interrupted
-from bdp_ext.search import LEVELS
+from bdp_ext.runs.folder import Interrupted
+from bdp_ext.search import pruned_file
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import LEVELS
+from bdp_ext.search.run import run
 
 TWICE = SearchConfig(**{**vars(CONFIG), "epochs": 5})  # prunes after epochs 2 and 4
 

@@ -6,18 +6,18 @@ import json
 
 import pytest
 import torch
-from test_search import finish
+from jobs import finish
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.errors import UserError
-from bdp_ext.features import Features
 from bdp_ext.methods import Batch
 from bdp_ext.pruners import PRUNERS
-from bdp_ext.run import make_result
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.features import Features
+from bdp_ext.search.loop import Search
+from bdp_ext.search.run import make_result
 
 SMALL = {
     "epochs": 4,

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from jobs import Silent
 from PIL import Image
-from test_run import Silent
 
-from bdp_ext import cli, pruned_file
-from bdp_ext.config import SearchConfig
+from bdp_ext import cli
 from bdp_ext.data import load
 from bdp_ext.draw import INK, PAPER
 from bdp_ext.errors import UserError
@@ -25,9 +24,11 @@ from bdp_ext.query import COLUMNS
 from bdp_ext.report import maps, read_runs, style, write_report
 from bdp_ext.report.svg import inline
 from bdp_ext.report.thumbnails import pruned_images
-from bdp_ext.retrain_config import RetrainConfig
-from bdp_ext.run import run
-from bdp_ext.search import LEVELS
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.search import pruned_file
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import LEVELS
+from bdp_ext.search.run import run
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.published import PUBLISHED
 

@@ -15,7 +15,6 @@ import pytest
 from scipy.stats import t as student
 
 from bdp_ext import cli
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.errors import UserError
 from bdp_ext.query import Benchmark
@@ -26,8 +25,9 @@ from bdp_ext.reproduce.plan import runs_of
 from bdp_ext.reproduce.results import Summary, from_record
 from bdp_ext.reproduce.runner import LOG, Runner
 from bdp_ext.reproduce.scale import Size, paper_scale, reduced_scale
-from bdp_ext.run import run
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
+from bdp_ext.search.run import run
 
 SCALES = {"paper": paper_scale("/imagenet"), "reduced": reduced_scale("/cifar")}
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "table7")

@@ -1,4 +1,4 @@
-"""Who imports whom in bdp_ext: python tools/import_map.py writes the picture in docs/architecture.md anew.
+"""Who imports whom in bdp_ext; run, it writes the picture in docs/architecture.md anew.
 
 A room is a package of bdp_ext, or a module that lies beside them.
 """

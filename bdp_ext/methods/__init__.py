@@ -1,11 +1,11 @@
 """Search methods: how alpha becomes weights of the candidates, and how both are updated."""
 
-from bdp_ext._find import find
 from bdp_ext.methods.beta_darts import BetaDarts
 from bdp_ext.methods.darts import Darts, ExactSecondOrderDarts, SecondOrderDarts
 from bdp_ext.methods.method import Batch, Epoch, Gradients, Loss, Method, Past, Step, frozen
 from bdp_ext.methods.p_darts import PDarts
 from bdp_ext.methods.pc_darts import PcDarts
+from bdp_ext.runs.plugins import find
 
 METHODS: dict[str, type[Method]] = {
     method.name: method

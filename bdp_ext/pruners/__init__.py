@@ -1,6 +1,5 @@
 """Pruners by name: BDP's, and those of other papers to compare it with, on one interface."""
 
-from bdp_ext._find import find
 from bdp_ext.pruners.dynamic_uncertainty import DynamicUncertainty
 from bdp_ext.pruners.el2n import El2n
 from bdp_ext.pruners.entropy import Entropy
@@ -11,6 +10,7 @@ from bdp_ext.pruners.infobatch import InfoBatch
 from bdp_ext.pruners.k_center import KCenter
 from bdp_ext.pruners.random import Random
 from bdp_ext.pruning import LevelPruner, Pruner
+from bdp_ext.runs.plugins import find
 
 PRUNERS: dict[str, type[Pruner] | None] = {
     "bdp": LevelPruner,

@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from bdp_ext.draw import FAINT
-from bdp_ext.pruned_file import Lost
 from bdp_ext.pruning.pruned import edges, histogram
 from bdp_ext.report.runs import Alpha
 from bdp_ext.report.style import WIDTH
+from bdp_ext.search.pruned_file import Lost
 
 ROW = 0.12  # of a heat map, inches
 

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 import bdp_ext
 from bdp_ext.draw import picture
 from bdp_ext.errors import UserError
-from bdp_ext.files import write_atomically
 from bdp_ext.query import COLUMNS, Benchmark, Cell
 from bdp_ext.report import curves, maps, style
 from bdp_ext.report.runs import Run, read_runs
 from bdp_ext.report.svg import inline, render
 from bdp_ext.report.thumbnails import pruned_images
+from bdp_ext.runs.files import write_atomically
 from bdp_ext.spaces import find_space
 from bdp_ext.spaces.nas_bench_201 import NasBench201Space
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bdp_ext import pruned_file
-from bdp_ext.config import LEVELS, SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
-from bdp_ext.pruned_file import Lost
 from bdp_ext.pruning import batches_in_pass, samples_drawn
-from bdp_ext.run import folder
+from bdp_ext.search import pruned_file
+from bdp_ext.search.config import LEVELS, SearchConfig
+from bdp_ext.search.pruned_file import Lost
+from bdp_ext.search.run import folder
 from bdp_ext.spaces import find_space
 from bdp_ext.spaces.space import Names
 

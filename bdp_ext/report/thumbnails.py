@@ -4,11 +4,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import read_some
 from bdp_ext.errors import UserError
-from bdp_ext.pruned_file import Lost
 from bdp_ext.report.maps import COLUMNS, Row
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.pruned_file import Lost
 
 SHOWN = 2 * COLUMNS
 SIDE = 64  # pixels at most

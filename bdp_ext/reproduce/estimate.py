@@ -7,11 +7,11 @@ from functools import cache
 import torch
 from torch import nn
 
-from bdp_ext.config import SearchConfig
 from bdp_ext.methods import find_method
 from bdp_ext.pruning import batches_in_pass, samples_drawn
 from bdp_ext.reproduce.scale import Size
-from bdp_ext.retrain_config import RetrainConfig
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.search.config import SearchConfig
 from bdp_ext.spaces import SPACES, Supernet, find_space
 
 

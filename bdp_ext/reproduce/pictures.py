@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bdp_ext.files import write_atomically
 from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.measure import history
 from bdp_ext.reproduce.results import Outcome, Results
+from bdp_ext.runs.files import write_atomically
 from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, EDGES
 
 if TYPE_CHECKING:

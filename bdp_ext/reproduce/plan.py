@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdp_ext.architecture import read_architecture
-from bdp_ext.config import SearchConfig
 from bdp_ext.errors import UserError
 from bdp_ext.reproduce.estimate import Estimate, estimate_retrain, estimate_search, stand_in
 from bdp_ext.reproduce.scale import Options, Scale, Size
 from bdp_ext.reproduce.table import Experiment, Work
-from bdp_ext.retrain_config import RetrainConfig
-from bdp_ext.retrain_run import folder as retrain_folder
-from bdp_ext.run import folder as search_folder
-from bdp_ext.settings import option
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.retrain.run import folder as retrain_folder
+from bdp_ext.runs.settings import option
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.run import folder as search_folder
+from bdp_ext.spaces.architecture import read_architecture
 
 SPELT_OUT = {"space", "method", "data", "bdp", "pruner", "protocol"}
 """Settings that a run's name says in its own way."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from bdp_ext.reproduce.plan import Run
-from bdp_ext.run_folder import Interrupted, stop_signals
+from bdp_ext.runs.folder import Interrupted, stop_signals
 
 LOG = "log.txt"
 POLL = 0.2  # seconds between looks at the processes

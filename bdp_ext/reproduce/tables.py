@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bdp_ext.files import write_atomically, write_json
 from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.results import Results, Summary
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.reproduce.table import Column, Experiment, Label, Row
+from bdp_ext.runs.files import write_atomically, write_json
 
 DECIMALS = {
     "samples": 0,

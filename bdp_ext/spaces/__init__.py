@@ -1,6 +1,6 @@
 """Search spaces: supernets whose edges are mixed ops, and the cells drawn from their alpha."""
 
-from bdp_ext._find import find
+from bdp_ext.runs.plugins import find
 from bdp_ext.spaces.darts import DartsSpace
 from bdp_ext.spaces.mixed_op import CandidateWeights
 from bdp_ext.spaces.mobilenet import MobileNetSpace

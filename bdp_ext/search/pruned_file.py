@@ -1,0 +1,103 @@
+"""`pruned.npz` in the folder of a search: what each level lost, sample by sample, as `Pruned` knows
+it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdp_ext.errors import UserError
+from bdp_ext.pruning import pruned
+from bdp_ext.runs.files import write_atomically
+from bdp_ext.search.level import Level
+
+NAME = "pruned.npz"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What one level has lost.
+
+    Attributes:
+        epochs: [m] int32, after which epochs it was pruned, counted from 1.
+        taken: [m] int32, how many samples each pruning took.
+        histograms: [m, BINS] int32, the VoE of all its live samples before each pruning.
+        samples: [p] int32, the pruned samples' positions in the data set as the run loaded it:
+            pruning after pruning, in each of them what the criterion takes first.
+        labels: [p] int32, their classes.
+        voe: [p] float32, their VoE when they were pruned.
+    """
+
+    epochs: NDArray[np.int32]
+    taken: NDArray[np.int32]
+    histograms: NDArray[np.int32]
+    samples: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    voe: NDArray[np.float32]
+
+    def at(self, pruning: int) -> slice:
+        """Where the samples of a pruning are, counted from 0; -1 is the last one."""
+        end = self.taken.cumsum()[pruning]
+        return slice(end - self.taken[pruning], end)
+
+
+FIELDS = [field.name for field in fields(Lost)]
+
+
+def of_level(level: Level) -> Lost:
+    """What a level has lost so far; it has a pruner."""
+    assert level.pruner is not None
+    pruner, samples = level.pruner, level.samples.cpu()
+    gone = pruner.pruned.in_order(pruner.criterion)
+    epochs = [pruning.epoch for pruning in pruner.prunings]
+    histograms = [histogram.numpy() for histogram in pruner.pruned.histograms]
+    return Lost(
+        epochs=np.array(epochs, np.int32),
+        # Not how many were taken then: of other pruners' samples some may have come back.
+        taken=np.array([int((pruner.pruned.epoch == epoch).sum()) for epoch in epochs], np.int32),
+        histograms=np.array(histograms, np.int32).reshape(-1, pruned.BINS),
+        samples=samples[gone].numpy().astype(np.int32),
+        labels=level.labels.cpu()[gone].numpy().astype(np.int32),
+        voe=pruner.pruned.voe.cpu()[gone].numpy(),
+    )
+
+
+def write(path: Path, levels: Mapping[str, Lost]) -> None:
+    """Write a file of arrays LEVEL_FIELD, and `edges` [BINS + 1] float32 of the histograms."""
+    arrays = {
+        f"{name}_{field}": getattr(lost, field) for name, lost in levels.items() for field in FIELDS
+    }
+    edges = pruned.edges().numpy()
+    write_atomically(path, lambda file: np.savez_compressed(file, edges=edges, **arrays))
+
+
+def read(path: Path, levels: Iterable[str]) -> dict[str, Lost]:
+    """What each of these levels has lost.
+
+    Raises:
+        UserError: no such file, a damaged or a foreign one.
+    """
+    try:
+        # Opened here: numpy forgets to close a file that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {
+                name: Lost(**{field: arrays[f"{name}_{field}"] for field in FIELDS})
+                for name in levels
+            }
+    except Exception as error:  # a damaged file can fail anywhere in zipfile or numpy
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} is damaged or no record of prunings ({reason[:120]}): bdp search --resume "
+            "writes it anew from the run's checkpoint."
+        ) from error
+    for lost in found.values():
+        prunings = len(lost.epochs)
+        if not (
+            lost.taken.shape == (prunings,)
+            and lost.histograms.shape == (prunings, pruned.BINS)
+            and lost.samples.shape == lost.labels.shape == lost.voe.shape == (lost.taken.sum(),)
+        ):
+            raise UserError(f"{path} is no record of prunings of this version of bdp.")
+    return found

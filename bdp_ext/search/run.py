@@ -1,0 +1,124 @@
+"""A search with a folder, which holds at the end what it found."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bdp_ext.data import load
+from bdp_ext.runs.files import write_json
+from bdp_ext.runs.folder import Folder, Observer, versions
+from bdp_ext.search import pruned_file
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
+
+HISTORY = (
+    "epoch",
+    "train",
+    "valid",
+    "train_balance",
+    "valid_balance",
+    "train_accuracy",
+    "valid_accuracy",
+    "architecture",
+)
+PRUNING = (
+    "epoch",
+    "level",
+    "before",
+    "asked",
+    "taken",
+    "after",
+    "balance_before",
+    "balance_after",
+    "capped_classes",
+)
+
+
+def folder(out: Path) -> Folder[SearchConfig]:
+    """The files of a search in `out`."""
+    return Folder(out, SearchConfig, Search.kind)
+
+
+def run(
+    config: SearchConfig, out: Path, *, resume: bool, observer: Observer[Search]
+) -> dict[str, Any]:
+    """Search, and leave everything in `out`.
+
+    Args:
+        config: the settings; of a resumed run, those it was started with.
+        out: the folder.
+        resume: go on with the run in `out`, from its start when it was not saved yet.
+        observer: told of every step and epoch.
+
+    Returns:
+        The contents of `result.json`.
+
+    Raises:
+        UserError: bad settings, images or files.
+        Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
+    """
+    files = folder(out)
+    # First everything that can be refused, then the first write.
+    state = files.saved_state(resume)
+    data = load(
+        config.data,
+        image_size=config.image_size,
+        limit=config.limit_train,
+        subset=config.subset,
+        stream=config.stream,
+        seed=config.seed,
+    )
+    search = Search(config, data)
+    written = -1
+
+    def write_pruned() -> None:
+        nonlocal written
+        prunings = len(search.prunings())
+        if config.pruner_class and prunings != written:
+            pruned = {name: level for name, level in search.levels.items() if level.pruner}
+            lost = {name: pruned_file.of_level(level) for name, level in pruned.items()}
+            pruned_file.write(out / pruned_file.NAME, lost)
+            written = prunings
+
+    files.complete(search, state, observer, _write_events, write_pruned)
+    result = make_result(search)
+    write_json(files.result, result)
+    return result
+
+
+def make_result(search: Search) -> dict[str, Any]:
+    """The contents of `result.json` for a search that is done."""
+    config = search.config
+    samples, extra = search.samples(), search.samples_extra()
+    unpruned = search.samples_unpruned()
+    return {
+        "space": config.space,
+        "method": config.method,
+        "pruner": config.pruner if config.pruner_class else "none",
+        "data": config.data,
+        "seed": config.seed,
+        "epochs": config.all_epochs,
+        **search.derive(),
+        "alpha": search.alpha[0] if len(search.alpha) == 1 else search.alpha,
+        "samples": samples,
+        "samples_extra": extra,
+        "samples_unpruned": unpruned,
+        "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
+        "seconds": search.spent(),
+        "history": [{key: record[key] for key in HISTORY} for record in search.history],
+        "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],
+        "versions": versions(),
+    }
+
+
+def _write_events(events: Any, record: dict[str, Any]) -> None:
+    for key, value in record.items():
+        if isinstance(value, int | float) and key != "epoch":
+            level, _, what = key.partition("_")
+            events.add_scalar(f"{what or 'samples'}/{level}", value, record["epoch"])
+    for number, alpha in enumerate(map(torch.tensor, record["alpha"])):
+        if alpha.dim() == 1:
+            continue  # beta
+        weights = alpha.softmax(1)
+        events.add_image(f"alpha/{number}", weights[None], record["epoch"])
