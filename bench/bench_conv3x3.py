@@ -12,7 +12,8 @@ from _rounds import Bench, Work, faster
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels and size of the supernet's cells
 NEEDS = {"input": (True, False), "weight": (False, True), "both": (True, True)}
@@ -96,10 +97,10 @@ def check(run: Callable[[], Any], arguments: Arguments) -> None:
     grad, x, weight = (a.double() for a in operands)
     got = run()
     if wanted == "output":
-        pairs = [(got, _reference.conv3x3(x, weight))]
+        pairs = [(got, reference.conv3x3(x, weight))]
     else:
         needs = NEEDS[wanted]
-        expected = _reference.conv3x3_backward(grad, x, weight, *needs)
+        expected = reference.conv3x3_backward(grad, x, weight, *needs)
         pairs = [(got[i], expected[i]) for i in range(2) if needs[i]]
     for value, exact in pairs:
         error = (torch.as_tensor(value).to(exact) - exact).abs().max() / exact.abs().max()

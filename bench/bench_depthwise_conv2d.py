@@ -12,7 +12,8 @@ from _rounds import Bench, Work, faster
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels and size of the supernet's cells
 NEEDS = {"input": (True, False), "weight": (False, True), "both": (True, True)}
@@ -132,10 +133,10 @@ def check(run: Callable[[], Any], arguments: Arguments) -> None:
     grad, x, weight, *geometry = (a.double() if isinstance(a, Tensor) else a for a in convolution)
     got = run()
     if wanted == "output":
-        pairs = [(got, _reference.depthwise_conv2d(x, weight, *geometry))]
+        pairs = [(got, reference.depthwise_conv2d(x, weight, *geometry))]
     else:
         needs = NEEDS[wanted]
-        expected = _reference.depthwise_conv2d_backward(grad, x, weight, *geometry, *needs)
+        expected = reference.depthwise_conv2d_backward(grad, x, weight, *geometry, *needs)
         pairs = [(got[i], expected[i]) for i in range(2) if needs[i]]
     for value, exact in pairs:
         error = (torch.as_tensor(value).to(exact) - exact).abs().max() / exact.abs().max()

@@ -10,7 +10,8 @@ import torch
 from _rounds import Bench, Work, close
 from torch import Tensor
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def floors(logits: Tensor) -> dict[str, Callable[[], Any]]:
 
 def work(case: Batch, device: torch.device) -> Work:
     logits, target = batch(case, device)
-    expected = _reference.el2n(logits, target)  # float64 inside
+    expected = reference.el2n(logits, target)  # float64 inside
     return Work(
         calls=[(logits, target)],
         check=lambda run: close(run(), expected),

@@ -12,7 +12,8 @@ from _rounds import Bench, Work, faster
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels and size of the supernet's cells
 POOLS = {"average": (True, False), "maximum": (False, True), "both": (True, True)}
@@ -152,9 +153,9 @@ def check(run: Callable[[], Any], arguments: Arguments) -> None:
     if back:
         of_average = grad_average.double() if average else None
         of_maximum = grad_maximum.double() if maximum else None
-        wanted = [_reference.pool3x3_backward(of_average, of_maximum, x.double(), stride)]
+        wanted = [reference.pool3x3_backward(of_average, of_maximum, x.double(), stride)]
     else:
-        wanted = [*_reference.pool3x3(x.double(), stride, average, maximum)]
+        wanted = [*reference.pool3x3(x.double(), stride, average, maximum)]
     got = [torch.as_tensor(y).to(x.device).double() for y in run()]
     got = [y for y in got if y.numel()]
     wanted = [y for y in wanted if y.numel()]

@@ -14,7 +14,8 @@ from _rounds import Bench, Work, close, faster, row_cost, two_threads, within
 from bench_el2n import Batch, batch, floors
 from torch import Tensor
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 LENGTH, SLOT = 10, 3
 SAMPLES = {10: 50_000, 100: 50_000, 1000: 1_280_000, 21841: 14_000_000}
@@ -52,10 +53,10 @@ def work(case: Batch, device: torch.device) -> Work:
     indices = [i[torch.randperm(len(i))[: case.rows]].to(device) for i in indices]
 
     first = indices[0]
-    scores = _reference.el2n(logits, target)
+    scores = reference.el2n(logits, target)
     columns = window[:, first].double()
     columns[SLOT] = scores.double()
-    variance = _reference.voe(columns)
+    variance = reference.voe(columns)
 
     def check(run) -> None:
         window[SLOT, first] = -1.0

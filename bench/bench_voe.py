@@ -7,7 +7,8 @@ import torch
 from _rounds import Bench, Work, close, faster, two_threads, within
 from torch import Tensor
 
-from bdp_ext import _reference, ops
+from bdp_ext import ops
+from bdp_ext.ops import reference
 
 LENGTH = 10
 CHUNK = 1_000_000
@@ -40,7 +41,7 @@ def work(case: Ring, device: torch.device) -> Work:
     window = torch.rand(LENGTH, case.samples, device=device)
     # In float64; in chunks, because that takes several times the ring.
     expected = torch.cat(
-        [_reference.voe(chunk.double()).float() for chunk in window.split(CHUNK, dim=1)]
+        [reference.voe(chunk.double()).float() for chunk in window.split(CHUNK, dim=1)]
     )
     return Work(
         calls=[(window,)],

@@ -1,5 +1,5 @@
 // The operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts:
-// bdp_ext/ops.py. register.cpp hands tensors to these; the kernels behind them stand in
+// bdp_ext/ops/functions.py. register.cpp hands tensors to these; the kernels behind them stand in
 // cpu/<op>_kernel.h.
 
 #pragma once

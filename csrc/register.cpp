@@ -1,6 +1,6 @@
-// The pruning operations' CPU implementations, put into the operations that bdp_ext/_register.py
-// defines: tensors in, raw pointers out. Whatever bdp_ext/_checks.py refuses is refused here too,
-// in fewer words and far less time; all tensors are on the CPU, or the dispatcher had called
+// The pruning operations' CPU implementations, put into the operations that bdp_ext/ops/register.py
+// defines: tensors in, raw pointers out. Whatever bdp_ext/ops/checks.py refuses is refused here
+// too, in fewer words and far less time; all tensors are on the CPU, or the dispatcher had called
 // another implementation.
 
 #include <torch/csrc/stable/library.h>

@@ -1,7 +1,7 @@
 """The operations as Triton kernels, a module for each, whose launcher has the operation's name and
 arguments; that of its gradient stands beside it.
 
-They compute on a CUDA device where the compiled library is absent (`_register.py`), and wherever
+They compute on a CUDA device where the compiled library is absent (`ops/register.py`), and wherever
 `bdp_ext.backend("triton")` forces them. This file imports no triton, so it works without one; a
 module is imported on its first call, because Triton reads TRITON_INTERPRET when it is imported.
 """

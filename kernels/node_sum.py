@@ -1,4 +1,4 @@
-"""node_sum in Triton, forward and backward (DARTS, Eq. 2; the formulas are in `_reference.py`).
+"""node_sum in Triton, forward and backward (DARTS, Eq. 2; the formulas are in `ops/reference.py`).
 
 A program owns a tile of pixels and channels. Sums over pixels are taken slice by slice, moments
 shifted by the slice's first pixel, and put together in float64. The node's value is one launch over
@@ -339,5 +339,5 @@ def node_sum_backward(
     need_inputs: Sequence[bool],
     need_weight: bool,
 ) -> tuple[list[Tensor], Tensor]:
-    """See `_reference.node_sum_backward`."""
+    """See `ops.reference.node_sum_backward`."""
     return backward(grad, inputs, weight, normed, mean, rstd, need_inputs, need_weight, relu=False)

@@ -12,7 +12,7 @@ def norm_relu(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def norm_relu_backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
-    """See `_reference.norm_relu_backward`."""
+    """See `ops.reference.norm_relu_backward`."""
     moments = mean[None], rstd[None]
     (of_x,), _ = backward(grad, [x], x.new_ones(1), [True], *moments, [True], False, relu=True)
     return of_x

@@ -1,6 +1,6 @@
 """Slow and plain answers to the operations, from their definitions and in float64.
 
-They share nothing with `bdp_ext._reference`, which is itself under test.
+They share nothing with `bdp_ext.ops.reference`, which is itself under test.
 """
 
 import math

@@ -14,7 +14,7 @@ import torch
 from build_libraries import BuildError, Nvcc, Skip, Torch
 
 import bdp_ext
-from bdp_ext import _libraries, _register
+from bdp_ext.ops import libraries, register
 
 CUDA_13 = Torch(Path("/t"), "2.14.1+cu130", "13.0")
 CUDA_12 = Torch(Path("/t"), "2.10.0+cu128", "12.8")
@@ -152,7 +152,7 @@ def test_build_info_says_what_is_true() -> None:
     assert info["versions"]["bdp_ext"] == bdp_ext.__version__
     assert info["versions"]["torch"] == str(torch.__version__)
     for name, library in info["libraries"].items():
-        path = _libraries.FOLDER / build_libraries.FILES[name]
+        path = libraries.FOLDER / build_libraries.FILES[name]
         assert library["built"] == path.is_file()
         assert library["loaded"] == (str(path) in Path("/proc/self/maps").read_text())
         assert library["loaded"] == (library["reason"] == "")
@@ -161,16 +161,16 @@ def test_build_info_says_what_is_true() -> None:
         assert owners["cpu"] == ("compiled" if compiled else "reference")
 
 
-@pytest.mark.parametrize("op", _register.SCHEMAS)
+@pytest.mark.parametrize("op", register.SCHEMAS)
 def test_one_owner_per_op_and_device(op: str) -> None:
     """A second registration for a dispatch key leaves the first in the dump, as inactive."""
     dump = torch._C._dispatch_dump(f"bdp_ext::{op}")
     assert "inactive" not in dump
-    assert set(bdp_ext.build_info()["operations"]) == set(_register.SCHEMAS)
+    assert set(bdp_ext.build_info()["operations"]) == set(register.SCHEMAS)
 
 
 def test_a_forced_backend_that_is_missing_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_libraries._reasons, "cpu", "it was left out; do this.")
+    monkeypatch.setitem(libraries._reasons, "cpu", "it was left out; do this.")
     with pytest.raises(RuntimeError, match="backend 'cpu' is not there: it was left out; do this"):
         bdp_ext.backend("cpu").__enter__()
 
@@ -178,17 +178,15 @@ def test_a_forced_backend_that_is_missing_names_the_fix(monkeypatch: pytest.Monk
 def test_a_library_that_does_not_load_becomes_the_reason(tmp_path: Path) -> None:
     """Also: the package imports without it, and computes with plain torch."""
     package = tmp_path / "bdp_ext"
-    shutil.copytree(
-        _libraries.FOLDER, package, ignore=shutil.ignore_patterns("*.so", "__pycache__")
-    )
+    shutil.copytree(libraries.FOLDER, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (package / build_libraries.FILES["cpu"]).write_bytes(b"no library")
     built = {"cpu": {"built": True, "reason": ""}, "cuda": {"built": False, "reason": "none"}}
     (package / "_build.json").write_text(json.dumps({"libraries": built}))
 
     def run(**environ: str) -> subprocess.CompletedProcess[str]:
         code = (
-            "import bdp_ext, torch; from bdp_ext import _libraries, ops;"
-            "print(ops.voe(torch.ones(3, 2)).tolist(), _libraries.reason('cpu'))"
+            "import bdp_ext, torch; from bdp_ext import ops; from bdp_ext.ops import libraries;"
+            "print(ops.voe(torch.ones(3, 2)).tolist(), libraries.reason('cpu'))"
         )
         return subprocess.run(
             [sys.executable, "-W", "error", "-c", code],

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from bdp_ext import _libraries
 from bdp_ext.dropin import _native
+from bdp_ext.ops import libraries
 
-pytestmark = pytest.mark.skipif(not _libraries.loaded("cpu"), reason="needs the compiled library")
+pytestmark = pytest.mark.skipif(not libraries.loaded("cpu"), reason="needs the compiled library")
 
 
 def test_a_hook_of_a_node_leaves_the_users_alone():

@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bdp_ext
-from bdp_ext import _libraries
 from bdp_ext.dropin import _native
 from bdp_ext.dropin._drawn import as_tensor
+from bdp_ext.ops import libraries
 
-pytestmark = pytest.mark.skipif(not _libraries.loaded("cpu"), reason="needs the compiled library")
+pytestmark = pytest.mark.skipif(not libraries.loaded("cpu"), reason="needs the compiled library")
 
 CLASSES = 5
 
@@ -25,7 +25,7 @@ def plain(monkeypatch):
     with monkeypatch.context() as inside:
         for name in [name for name in sys.modules if name.startswith("bdp_ext.dropin")]:
             inside.delitem(sys.modules, name)
-        inside.setattr(_libraries, "loaded", lambda name: False)
+        inside.setattr(libraries, "loaded", lambda name: False)
         inside.setattr(bdp_ext, "dropin", None)
         importlib.import_module("bdp_ext.dropin.api")
         package = sys.modules["bdp_ext.dropin"]

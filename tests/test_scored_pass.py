@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bdp_ext import _libraries, ops
+from bdp_ext import ops
 from bdp_ext.dropin import _native
+from bdp_ext.ops import libraries
 
 pytestmark = pytest.mark.skipif(
-    not (_libraries.loaded("cpu") and hasattr(torch.Tensor, "__dlpack_c_exchange_api__")),
+    not (libraries.loaded("cpu") and hasattr(torch.Tensor, "__dlpack_c_exchange_api__")),
     reason="needs the compiled library, and DLPack's C structures in torch",
 )
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import bdp_ext
-from bdp_ext import _libraries, _register, kernels, ops
+from bdp_ext import kernels, ops
+from bdp_ext.ops import libraries, register
 
 needs_triton = pytest.mark.skipif(not kernels.installed(), reason="no triton: pip install triton")
 needs_compiler = pytest.mark.skipif(
@@ -227,13 +228,13 @@ def test_the_exponent_keeps_its_correction(launches: list[Launch]) -> None:
 
 def test_owner_of_cuda() -> None:
     for op in kernels.OPERATIONS:
-        if _libraries.loaded("cuda"):
+        if libraries.loaded("cuda"):
             expected = "compiled"
         elif torch.version.cuda is not None and kernels.installed():
             expected = "triton"
         else:
             expected = "reference"
-        assert _register.owner(op, "cuda") == expected
+        assert register.owner(op, "cuda") == expected
 
 
 @needs_triton

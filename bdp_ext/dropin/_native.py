@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from bdp_ext import _libraries
+from bdp_ext.ops import libraries
 
 __all__ = [
     "CriterionHook",
@@ -37,7 +37,7 @@ class ScoredPass(Protocol):
     address: int
 
 
-if TYPE_CHECKING or not _libraries.loaded("cpu"):
+if TYPE_CHECKING or not libraries.loaded("cpu"):
 
     class Turn:
         """What is kept of a batch until its scores are written down: little, because memory that

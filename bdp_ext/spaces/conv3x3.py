@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from bdp_ext import _libraries, ops
+from bdp_ext import ops
+from bdp_ext.ops import libraries
 from bdp_ext.spaces._compiled import takes
 
 BLOCK = 16  # channels that the kernel takes together
@@ -27,7 +28,7 @@ class Conv3x3(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
-        self.has_kernel = _libraries.loaded("cpu") and inputs % BLOCK == 0 and outputs % BLOCK == 0
+        self.has_kernel = libraries.loaded("cpu") and inputs % BLOCK == 0 and outputs % BLOCK == 0
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, I, H, W] -> [B, O, H, W], in the memory format of the input."""

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from bdp_ext import _libraries, ops
+from bdp_ext import ops
+from bdp_ext.ops import libraries
 from bdp_ext.spaces._compiled import takes
 
 KERNELS, STRIDES, DILATIONS = (3, 5), (1, 2), (1, 2)
@@ -74,4 +75,4 @@ def depthwise_backward(
 def _is_ours(input: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     stride, _, dilation = geometry
     has_kernel = weight.shape[2] in KERNELS and stride in STRIDES and dilation in DILATIONS
-    return has_kernel and _libraries.loaded("cpu") and takes(input, weight)
+    return has_kernel and libraries.loaded("cpu") and takes(input, weight)

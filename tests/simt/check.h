@@ -85,7 +85,7 @@ constexpr const char* kName = sizeof(T) == 4            ? "float32"
                               : std::is_same_v<T, Half> ? "float16"
                                                         : "bfloat16";
 
-// Eq. 3 in float64, as bdp_ext/_reference.py has it.
+// Eq. 3 in float64, as bdp_ext/ops/reference.py has it.
 template <typename T>
 double el2n_oracle(const T* row, std::int64_t classes, std::int64_t target) {
   double top = -INFINITY, any = -INFINITY;

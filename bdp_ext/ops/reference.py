@@ -1,6 +1,6 @@
 """The operations in plain torch: the fallback on any device and the plain form to read first.
 
-Arguments are those of `bdp_ext.ops`, already checked by `_checks.py`. Formulas: `el2n` is BDP's
+Arguments are those of `bdp_ext.ops`, already checked by `checks.py`. Formulas: `el2n` is BDP's
 Eq. 3 rearranged so that nothing cancels, `voe` is Eq. 4, `capped_topk` takes the caps of Eq. 6;
 `node_sum` is Eq. 1 over all edges of a node, its batch norms included.
 """

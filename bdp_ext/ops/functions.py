@@ -1,11 +1,4 @@
-"""The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk` for pruning;
-`depthwise_conv2d`, `conv3x3`, `pool3x3`, `node_sum`, `norm_relu` for supernets.
-
-Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
-(compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
-forces one. Every implementation refuses bad arguments before it writes anything. Inputs are
-read-only unless the name ends in `_`. Nothing here needs the rest of the package.
-"""
+"""The documented functions: each makes one call. `bdp_ext.ops` hands them on."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _checks, _reference
-from bdp_ext._backend import implementation
+from bdp_ext.ops import checks, reference
+from bdp_ext.ops.backend import implementation
 
 
 def el2n(logits: Tensor, target: Tensor) -> Tensor:
@@ -39,7 +32,7 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
     try:
         scores: Tensor = implementation("el2n", logits)(logits, target)
     except RuntimeError:
-        _checks.el2n(logits, target)  # says what is wrong with an argument, if that is it
+        checks.el2n(logits, target)  # says what is wrong with an argument, if that is it
         raise
     return scores
 
@@ -73,7 +66,7 @@ def update_voe_(
     try:
         implementation("update_voe_", logits)(window, voe, slot, index, logits, target)
     except RuntimeError:
-        _checks.update_voe_(window, voe, slot, index, logits, target)
+        checks.update_voe_(window, voe, slot, index, logits, target)
         raise
 
 
@@ -98,7 +91,7 @@ def voe(window: Tensor) -> Tensor:
     try:
         variance: Tensor = implementation("voe", window)(window)
     except RuntimeError:
-        _checks.voe(window)
+        checks.voe(window)
         raise
     return variance
 
@@ -131,7 +124,7 @@ def capped_topk(
     try:
         mask, taken = implementation("capped_topk", score)(score, label, cap, k, largest)
     except RuntimeError:
-        _checks.capped_topk(score, label, cap, k, largest)
+        checks.capped_topk(score, label, cap, k, largest)
         raise
     return mask, taken
 
@@ -162,7 +155,7 @@ def depthwise_conv2d(
     """
     op = "depthwise_conv2d"
     padding = _same(weight, dilation) if padding is None else padding
-    _checks.depthwise_conv2d(input, weight, stride, padding, dilation)
+    checks.depthwise_conv2d(input, weight, stride, padding, dilation)
     output: Tensor = implementation(op, input)(input, weight, stride, padding, dilation)
     return output
 
@@ -194,7 +187,7 @@ def depthwise_conv2d_backward(
     """
     op = "depthwise_conv2d_backward"
     padding = _same(weight, dilation) if padding is None else padding
-    _checks.depthwise_conv2d_backward(
+    checks.depthwise_conv2d_backward(
         grad, input, weight, stride, padding, dilation, need_input, need_weight
     )
     grad_input, grad_weight = implementation(op, input)(
@@ -227,7 +220,7 @@ def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
     Source: Lavin and Gray 2015 (arXiv 1509.09308); the points are ours (csrc/cpu/conv3x3_kernel.h).
     """
     op = "conv3x3"
-    _checks.conv3x3(input, weight)
+    checks.conv3x3(input, weight)
     output: Tensor = implementation(op, input)(input, weight)
     return output
 
@@ -255,7 +248,7 @@ def conv3x3_backward(
         ValueError: wrong shape, dtype or device (names the argument and what it got).
     """
     op = "conv3x3_backward"
-    _checks.conv3x3_backward(grad, input, weight, need_input, need_weight)
+    checks.conv3x3_backward(grad, input, weight, need_input, need_weight)
     grad_input, grad_weight = implementation(op, input)(
         grad, input, weight, need_input, need_weight
     )
@@ -285,7 +278,7 @@ def pool3x3(
     Raises:
         ValueError: wrong shape, dtype or stride (names the argument and what it got).
     """
-    _checks.pool3x3(input, stride, average, maximum)
+    checks.pool3x3(input, stride, average, maximum)
     averages, maxima = implementation("pool3x3", input)(input, stride, average, maximum)
     return averages, maxima
 
@@ -308,7 +301,7 @@ def pool3x3_backward(
         ValueError: wrong shape, dtype, device or stride, or no gradient (names the argument and
             what it got).
     """
-    _checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
+    checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
     grad_input: Tensor = implementation("pool3x3_backward", input)(
         grad_average, grad_maximum, input, stride
     )
@@ -346,7 +339,7 @@ def node_sum(
     Szegedy 2015 (arXiv 1502.03167), Algorithm 1, with gamma = 1 and beta = 0.
     """
     inputs, normed = list(inputs), list(normed)
-    _checks.node_sum(inputs, weight, normed, eps)
+    checks.node_sum(inputs, weight, normed, eps)
     run = _implementation("node_sum", inputs[0])
     y: Tensor = run(inputs, weight, normed, eps)[0]
     return y
@@ -375,7 +368,7 @@ def norm_relu(x: Tensor, eps: float = 1e-5) -> Tensor:
 def norm_relu_with_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
     """`norm_relu`, and each channel's mean [C] and 1 / deviation [C], for an autograd function that
     calls `norm_relu_backward` itself."""
-    _checks.norm_relu(x, eps)
+    checks.norm_relu(x, eps)
     y, mean, rstd = _implementation("norm_relu", x)(x, eps)
     return y, mean, rstd
 
@@ -393,7 +386,7 @@ def _implementation(op: str, like: Tensor) -> Callable[..., Any]:
     """The kernels compute in float32; other types are plain torch's."""
     if like.dtype == torch.float32:
         return implementation(op, like)
-    return getattr(_reference, op)  # type: ignore[no-any-return]
+    return getattr(reference, op)  # type: ignore[no-any-return]
 
 
 def _same(weight: Tensor, dilation: int) -> int:

@@ -1,6 +1,6 @@
 """The compiled libraries: which were built, which are loaded, and why one is not.
 
-`cpu` is bdp_ext._C, `cuda` is bdp_ext/_C_cuda.so. Both only implement operations that `_register`
+`cpu` is bdp_ext._C, `cuda` is bdp_ext/_C_cuda.so. Both only implement operations that `register.py`
 has defined; loading one hands its device over to it. The build leaves _build.json beside them
 (tools/build_libraries.py).
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parents[1]  # of the package
 
 _reasons: dict[str, str] = {}
 _details: dict[str, dict[str, Any]] = {}

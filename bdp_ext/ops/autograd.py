@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _reference
+from bdp_ext.ops import reference
 
 DIFFERENTIABLE = (
     "depthwise_conv2d",
@@ -123,8 +123,8 @@ def node_sum_backward_gradient(
     operations: Any, ctx: Any, of_inputs: Sequence[Tensor], of_weight: Tensor
 ) -> tuple[Any, ...]:
     def backward(grad: Tensor, weight: Tensor, *inputs: Tensor) -> list[Tensor]:
-        mean, rstd = _reference.moments(inputs, ctx.normed, ctx.eps)
-        found, found_weight = _reference.node_sum_backward(
+        mean, rstd = reference.moments(inputs, ctx.normed, ctx.eps)
+        found, found_weight = reference.node_sum_backward(
             *(grad, inputs, weight, ctx.normed, mean, rstd, ctx.eps),
             *(ctx.need_inputs, ctx.need_weight),
         )
@@ -157,8 +157,8 @@ def save_for_norm_relu_backward(ctx: Any, inputs: tuple[Any, ...], output: Tenso
 
 def norm_relu_backward_gradient(operations: Any, ctx: Any, of_x: Tensor) -> tuple[Any, ...]:
     def backward(grad: Tensor, x: Tensor) -> list[Tensor]:
-        mean, rstd = (moment[0] for moment in _reference.moments([x], [True], ctx.eps))
-        return [_reference.norm_relu_backward(grad, x, mean, rstd, ctx.eps)]
+        mean, rstd = (moment[0] for moment in reference.moments([x], [True], ctx.eps))
+        return [reference.norm_relu_backward(grad, x, mean, rstd, ctx.eps)]
 
     grad, x = _differentiate(backward, ctx.saved_tensors, ctx.needs_input_grad[:2], [of_x])
     return grad, x, None, None, None

@@ -2,7 +2,7 @@
 registered.
 
 One owner per (op, device). The plain torch reference serves every device; a compiled library that
-is loaded (`_libraries.py`) takes its own device over. Where the CUDA one is not, Triton does, if it
+is loaded (`libraries.py`) takes its own device over. Where the CUDA one is not, Triton does, if it
 is installed. C++ only implements; it defines no schema.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _autograd, _checks, _reference, kernels
+from bdp_ext import kernels
+from bdp_ext.ops import autograd, checks, reference
 
 SCHEMAS = {
     "el2n": "(Tensor logits, Tensor target) -> Tensor",
@@ -60,7 +61,7 @@ _triton_owns: set[str] = set()  # on CUDA devices
 def checked(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A Python implementation of `op`, with the check of its arguments before it. Backward passes
     get what the forward pass has checked."""
-    check = getattr(_checks, op, None)
+    check = getattr(checks, op, None)
     if check is None:
         return function
 
@@ -78,23 +79,23 @@ def _launch(op: str, *arguments: Any) -> Any:
 _library = torch.library.Library("bdp_ext", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema)
-    _library.impl(_name, checked(_name, getattr(_reference, _name)), "CompositeExplicitAutograd")
-    if _name not in _autograd.DIFFERENTIABLE:  # no gradient, whatever its inputs ask for
+    _library.impl(_name, checked(_name, getattr(reference, _name)), "CompositeExplicitAutograd")
+    if _name not in autograd.DIFFERENTIABLE:  # no gradient, whatever its inputs ask for
         _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
-_autograd.register(_library, _autograd.DIFFERENTIABLE)
+autograd.register(_library, autograd.DIFFERENTIABLE)
 
 # For `bdp_ext.backend("triton")`: the operations that have gradients once more, with Triton's.
 _on_demand = torch.library.Library("bdp_ext_triton", "DEF")
-_twice = [op for op in kernels.OPERATIONS if op in _autograd.DIFFERENTIABLE]
+_twice = [op for op in kernels.OPERATIONS if op in autograd.DIFFERENTIABLE]
 for _name in _twice:
     _on_demand.define(_name + SCHEMAS[_name])
     _on_demand.impl(_name, partial(_launch, _name), "CompositeExplicitAutograd")
-_autograd.register(_on_demand, _twice)
+autograd.register(_on_demand, _twice)
 
 
 @torch.library.register_fake("bdp_ext::el2n")
 def _(logits: Tensor, target: Tensor) -> Tensor:
-    _checks.el2n(logits, target)
+    checks.el2n(logits, target)
     return logits.new_empty(logits.shape[0], dtype=torch.float32)
 
 
@@ -102,24 +103,24 @@ def _(logits: Tensor, target: Tensor) -> Tensor:
 def _(
     window: Tensor, voe: Tensor, slot: int, index: Tensor, logits: Tensor, target: Tensor
 ) -> None:
-    _checks.update_voe_(window, voe, slot, index, logits, target)
+    checks.update_voe_(window, voe, slot, index, logits, target)
 
 
 @torch.library.register_fake("bdp_ext::voe")
 def _(window: Tensor) -> Tensor:
-    _checks.voe(window)
+    checks.voe(window)
     return window.new_empty(window.shape[1])
 
 
 @torch.library.register_fake("bdp_ext::capped_topk")
 def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
-    _checks.capped_topk(score, label, cap, k, largest)
+    checks.capped_topk(score, label, cap, k, largest)
     return score.new_empty(score.shape, dtype=torch.bool), score.new_empty((), dtype=torch.int64)
 
 
 @torch.library.register_fake("bdp_ext::depthwise_conv2d")
 def _(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
-    _checks.depthwise_conv2d(input, weight, stride, padding, dilation)
+    checks.depthwise_conv2d(input, weight, stride, padding, dilation)
     height, width = (
         (size + 2 * padding - dilation * (weight.shape[2] - 1) - 1) // stride + 1
         for size in input.shape[2:]
@@ -147,7 +148,7 @@ def _(
 
 @torch.library.register_fake("bdp_ext::conv3x3")
 def _(input: Tensor, weight: Tensor) -> Tensor:
-    _checks.conv3x3(input, weight)
+    checks.conv3x3(input, weight)
     output = input.new_empty(input.shape[0], weight.shape[0], *input.shape[2:])
     return output.contiguous(memory_format=torch.channels_last)
 
@@ -203,7 +204,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 @torch.library.register_fake("bdp_ext::pool3x3")
 def _(input: Tensor, stride: int, average: bool, maximum: bool) -> tuple[Tensor, Tensor]:
-    _checks.pool3x3(input, stride, average, maximum)
+    checks.pool3x3(input, stride, average, maximum)
     size = [*input.shape[:2], *((n - 1) // stride + 1 for n in input.shape[2:])]
     averages, maxima = (
         input.new_empty(size).contiguous(memory_format=torch.channels_last)
@@ -218,12 +219,12 @@ def _(input: Tensor, stride: int, average: bool, maximum: bool) -> tuple[Tensor,
 def _(
     grad_average: Tensor | None, grad_maximum: Tensor | None, input: Tensor, stride: int
 ) -> Tensor:
-    _checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
+    checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
     return input.new_empty(input.shape).contiguous(memory_format=torch.channels_last)
 
 
 def give_cuda_to_triton() -> None:
-    """Let Triton compute on CUDA devices. `_backend.py` asks for it where the compiled library did
+    """Let Triton compute on CUDA devices. `backend.py` asks for it where the compiled library did
     not load; without triton it does nothing."""
     if torch.version.cuda is not None and kernels.installed():
         for op in kernels.OPERATIONS:
@@ -234,7 +235,7 @@ def give_cuda_to_triton() -> None:
 def _on_triton(op: str, *arguments: Any) -> Any:
     """Triton, or the reference on a GPU too old for it. Imports the kernel on its first call."""
     like = arguments[0][0] if isinstance(arguments[0], list) else arguments[0]
-    run = getattr(_reference, op) if kernels.why_not(like) else kernels.launcher(op)
+    run = getattr(reference, op) if kernels.why_not(like) else kernels.launcher(op)
     return run(*arguments)
 
 

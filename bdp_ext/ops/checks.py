@@ -2,7 +2,7 @@
 
 A function has the operation's name and arguments and raises ValueError. Python implementations and
 fake kernels call it before they run. Compiled ones check for themselves, which costs nanoseconds
-where this costs microseconds, and `ops.py` asks here what was wrong once they refuse.
+where this costs microseconds, and `functions.py` asks here what was wrong once they refuse.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bdp_ext import _libraries, _register
+from bdp_ext.ops import libraries, register
 
 
 def build_info() -> dict[str, Any]:
@@ -30,18 +30,18 @@ def build_info() -> dict[str, Any]:
         },
         "libraries": {name: _library(name) for name in ("cpu", "cuda")},
         "operations": {
-            op: {device: _register.owner(op, device) for device in devices}
-            for op in _register.SCHEMAS
+            op: {device: register.owner(op, device) for device in devices}
+            for op in register.SCHEMAS
         },
     }
 
 
 def _library(name: str) -> dict[str, Any]:
-    details = dict(_libraries.details(name))
+    details = dict(libraries.details(name))
     return {
         "built": details.pop("built"),
-        "loaded": _libraries.loaded(name),
-        "reason": _libraries.reason(name),
+        "loaded": libraries.loaded(name),
+        "reason": libraries.reason(name),
         "details": details,
     }
 

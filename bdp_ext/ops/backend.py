@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext import _autograd, _libraries, _reference, _register, kernels
+from bdp_ext import kernels
+from bdp_ext.ops import autograd, libraries, reference, register
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
 _forced: str | None = None
 _registered: dict[str, Callable[..., Any]] = {
-    op: getattr(torch.ops.bdp_ext, op).default for op in _register.SCHEMAS
+    op: getattr(torch.ops.bdp_ext, op).default for op in register.SCHEMAS
 }
 
 
@@ -46,15 +47,15 @@ def implementation(op: str, like: Tensor) -> Callable[..., Any]:
     if _forced is None:
         return _registered[op]
     if _forced == "reference":
-        return _register.checked(op, getattr(_reference, op))
+        return register.checked(op, getattr(reference, op))
     if _forced == "triton":
         if op not in kernels.OPERATIONS:
             raise RuntimeError(f"{op}: backend 'triton' is forced, but has no kernel for it.")
         if problem := kernels.why_not(like):
             raise RuntimeError(f"{op}: backend 'triton' is forced, but {problem}.")
-        if op in _autograd.DIFFERENTIABLE:
+        if op in autograd.DIFFERENTIABLE:
             return getattr(torch.ops.bdp_ext_triton, op)  # type: ignore[no-any-return]
-        return _register.checked(op, kernels.launcher(op))
+        return register.checked(op, kernels.launcher(op))
     if like.device.type != _forced:
         raise RuntimeError(
             f"{op}: backend {_forced!r} is forced, but the tensors are on {like.device}; "
@@ -66,14 +67,14 @@ def implementation(op: str, like: Tensor) -> Callable[..., Any]:
 def _require(name: str) -> None:
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}.")
-    if name in ("cpu", "cuda") and not _libraries.loaded(name):
-        raise RuntimeError(f"backend {name!r} is not there: {_libraries.reason(name)}")
+    if name in ("cpu", "cuda") and not libraries.loaded(name):
+        raise RuntimeError(f"backend {name!r} is not there: {libraries.reason(name)}")
     if name == "triton" and not kernels.installed():
         raise RuntimeError("backend 'triton' is not there: pip install triton")
 
 
-if not _libraries.loaded("cuda"):
-    _register.give_cuda_to_triton()
+if not libraries.loaded("cuda"):
+    register.give_cuda_to_triton()
 if os.environ.get("BDP_EXT_BACKEND"):
     _require(os.environ["BDP_EXT_BACKEND"])
     _forced = os.environ["BDP_EXT_BACKEND"]
