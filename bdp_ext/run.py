@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bdp_ext import pruned_file
+from bdp_ext import pruning_history
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.files import write_json
@@ -26,7 +26,7 @@ PRUNING = (
     "epoch",
     "level",
     "before",
-    "asked",
+    "num_requested",
     "taken",
     "after",
     "balance_before",
@@ -76,8 +76,9 @@ def run(
         nonlocal written
         prunings = len(search.prunings())
         if config.pruner_class and prunings != written:
-            lost = {name: pruned_file.of_level(level) for name, level in search.levels.items()}
-            pruned_file.write(out / pruned_file.NAME, lost)
+            levels = search.levels.items()
+            records = {name: pruning_history.of_level(level) for name, level in levels}
+            pruning_history.write(out / pruning_history.NAME, records)
             written = prunings
 
     files.complete(search, state, observer, _write_events, write_pruned)
@@ -106,7 +107,10 @@ def make_result(search: Search) -> dict[str, Any]:
         "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
-        "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],
+        "prunings": [
+            {"asked" if key == "num_requested" else key: row[key] for key in PRUNING}
+            for row in search.prunings()
+        ],
         "versions": versions(),
     }
 

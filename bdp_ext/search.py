@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdp_ext.config import CRITERIA, SearchConfig
+from bdp_ext.config import SearchConfig
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.features import Features
@@ -24,12 +24,17 @@ from bdp_ext.hessian import dominant_eigenvalue
 from bdp_ext.level import Level
 from bdp_ext.methods import Batch, Epoch, Step, constant, find_method
 from bdp_ext.precision import Precision
-from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
+from bdp_ext.pruning import (
+    CRITERIA,
+    LEVELS,
+    Passes,
+    Pruner,
+    batches_in_pass,
+    samples_drawn,
+)
 from bdp_ext.spaces import find_space
 from bdp_ext.static_shapes import Function, Gradients, Graphs, compiled
 from bdp_ext.stopwatch import Stopwatch
-
-LEVELS = ("train", "valid")
 
 
 class Search:
@@ -262,8 +267,6 @@ class Search:
         stage = self.stage
         self.history.append(record)
         if self.stage != stage:
-            for level in self.levels.values():
-                level.forget()
             self._begin_stage()
         else:
             self._begin_epoch()
@@ -293,12 +296,17 @@ class Search:
     def prunings(self) -> list[dict[str, Any]]:
         """Every pruning so far in order of time, with its level and the names of the capped
         classes."""
-        if self.train.pruner is None or self.valid.pruner is None:
-            return []
-        return [
-            {**row, "capped_classes": [self.classes[c] for c in row["capped_classes"]]}
-            for row in BilevelPruner(self.train.pruner, self.valid.pruner).report()
+        rows = [
+            {
+                "level": name,
+                **row,
+                "capped_classes": [self.classes[c] for c in row["capped_classes"]],
+            }
+            for name, level in self.levels.items()
+            if level.pruner
+            for row in level.pruner.report()
         ]
+        return sorted(rows, key=lambda row: int(row["epoch"]))
 
     def samples(self) -> dict[str, int]:
         """Samples forwarded for each level's updates."""

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import read_some
 from bdp_ext.errors import UserError
-from bdp_ext.pruned_file import Lost
+from bdp_ext.pruning_history import PruningRecord
 from bdp_ext.report.maps import COLUMNS, Row
 
 SHOWN = 2 * COLUMNS
 SIDE = 64  # pixels at most
 
 
-def pruned_images(config: SearchConfig, lost: Lost) -> list[Row]:
+def pruned_images(config: SearchConfig, lost: PruningRecord) -> list[Row]:
     """The first images of the first pruning that took some, and the last ones of the last.
 
     Args:

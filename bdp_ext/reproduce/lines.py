@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bdp_ext.config import PRUNE
+from bdp_ext.pruning import PRUNE
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used, search_samples
 from bdp_ext.reproduce.scale import Scale

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bdp_ext.config import PRUNE, SearchConfig
+from bdp_ext.config import SearchConfig
+from bdp_ext.pruning import PRUNE
 from bdp_ext.settings import option
 
 Options = Mapping[str, Any]
