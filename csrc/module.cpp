@@ -1,7 +1,6 @@
 // The entry of bdp_ext._C. Importing the module runs the registrations of register.cpp; what it
-// offers itself is build_info(), and what the drop-in has of it (dropin/). Nothing of torch but the
-// stable ABI is used here: a tensor type of torch/extension.h would tie the library to one version
-// of torch.
+// offers itself is build_info(). Nothing of torch but the stable ABI is used here: a tensor type of
+// torch/extension.h would tie the library to one version of torch.
 
 #include <pybind11/pybind11.h>
 #include <torch/csrc/stable/version.h>
@@ -9,7 +8,6 @@
 #include <string>
 
 #include "cpu/isa.h"
-#include "dropin/dropin.h"
 
 namespace py = pybind11;
 
@@ -48,5 +46,4 @@ py::dict BuildInfo() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "bdp_ext's operations in C++ for the CPU; they are called through torch.ops.bdp_ext.";
   m.def("build_info", &BuildInfo, "How this library was built: plain values.");
-  if (!bdp_ext::dropin::AddAll(m.ptr())) throw py::error_already_set();
 }

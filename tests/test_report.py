@@ -19,15 +19,15 @@ from bdp_ext import cli
 from bdp_ext.data import load
 from bdp_ext.draw import INK, PAPER
 from bdp_ext.errors import UserError
-from bdp_ext.pruning.pruned import histogram
+from bdp_ext.pruning import LEVELS
+from bdp_ext.pruning.history import histogram
 from bdp_ext.query import COLUMNS
 from bdp_ext.report import maps, read_runs, style, write_report
 from bdp_ext.report.svg import inline
 from bdp_ext.report.thumbnails import pruned_images
 from bdp_ext.retrain.config import RetrainConfig
-from bdp_ext.search import pruned_file
+from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
-from bdp_ext.search.loop import LEVELS
 from bdp_ext.search.run import run
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.published import PUBLISHED
@@ -389,10 +389,12 @@ def test_before_the_first_pruning(folders, tmp_path):
     line = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
     (folder / "metrics.jsonl").write_text(line)
     none = {
-        level: pruned_file.Lost(**{name: getattr(lost, name)[:0] for name in pruned_file.FIELDS})
+        level: pruning_history.PruningRecord(
+            **{name: getattr(lost, name)[:0] for name in pruning_history.FIELDS}
+        )
         for level, lost in found.lost.items()
     }
-    pruned_file.write(folder / "pruned.npz", none)
+    pruning_history.write(folder / "pruned.npz", none)
     write_report([folder], tmp_path / "report.html")
     assert "Nothing has been pruned yet." in Parsed(tmp_path / "report.html").texts
 

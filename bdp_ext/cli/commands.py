@@ -24,10 +24,10 @@ from bdp_ext.cli.reproduce import reproduce
 from bdp_ext.cli.retrain import draw, retrain
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
-from bdp_ext.pruners import PRUNERS
-from bdp_ext.pruning import CAPS
+from bdp_ext.pruning import CAPS, CRITERIA
+from bdp_ext.pruning.baselines import PRUNERS
 from bdp_ext.pruning.schedule import KINDS
-from bdp_ext.search.config import CRITERIA, SearchConfig
+from bdp_ext.search.config import SearchConfig
 from bdp_ext.spaces import SPACES
 
 
@@ -62,7 +62,12 @@ SHARE = click.FloatRange(0, 1)
 @_option("train_share", float, "Share of the images for the weights; the rest updates alpha.")
 @click.option("--bdp/--no-bdp", "bdp", default=True, help="Prune both data sets, or neither.")
 @_option("pruner", str, f"{', '.join(PRUNERS)}, or package.module:Name of your own.")
-@_option("interval", int, "Epochs between prunings, and the window of VoE.")
+@_option(
+    "interval",
+    int,
+    "Epochs between prunings, and the window of VoE.  [default: a quarter of --epochs, "
+    "within 2 to 5]",
+)
 @_option("keep_train", SHARE, "Share of the training level left at the end.")
 @_option("keep_valid", SHARE, "Share of the validation level left at the end.")
 @_option("prune_train", SHARE, "Share of the training level each pruning takes.  [default: 0.3]")

@@ -136,8 +136,8 @@ class RetrainProgress(JobProgress[Retrain]):
 
 def _pruning(row: dict[str, Any]) -> str:
     text = f"  pruned {row['level']}: {row['before']:,} -> {row['after']:,}"
-    if row["taken"] < row["asked"]:
-        text += f" ({row['asked']:,} asked"
+    if row["taken"] < row["num_requested"]:
+        text += f" ({row['num_requested']:,} asked"
         if row["capped_classes"]:
             text += f"; at their cap: {', '.join(row['capped_classes'])}"
         if row["unscored"]:

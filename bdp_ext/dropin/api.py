@@ -1,4 +1,4 @@
-"""The drop-in: `prune` and `observe`.
+"""The drop-in: `prune` and `observe`, and what ties levels, loaders, clock and hooks together.
 
 import bdp_ext
 train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs=args.epochs)
@@ -7,16 +7,20 @@ train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, ep
 import logging
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bdp_ext.dropin._build import Options, check_queues
-from bdp_ext.dropin._hooks import Hook, Select
-from bdp_ext.dropin._loader import LookAlike
-from bdp_ext.dropin._pruner import DropInPruner
-from bdp_ext.dropin._wire import wire
+from bdp_ext.dropin.epoch_clock import EpochClock, Pass
+from bdp_ext.dropin.hooks import CriterionHook, ForwardLog, Hook, ModelHook, Select
+from bdp_ext.dropin.label_finder import LabelFinder
+from bdp_ext.dropin.level import Level
+from bdp_ext.dropin.loaders import LoaderListener, PrunedDataLoader, prune_loader
+from bdp_ext.dropin.options import Options, check_queues
+from bdp_ext.dropin.pair_loader import PairCollate, Pairs, SharedLevel
+from bdp_ext.dropin.pruner import DropInPruner
 from bdp_ext.pruning.balance import CapsExpression
 
 AGAIN = (
@@ -35,7 +39,7 @@ log = logging.getLogger("bdp_ext")
 def prune(
     train_queue: DataLoader[Any],
     valid_queue: DataLoader[Any] | None = None,
-    criterion: nn.Module | Sequence[nn.Module] | None = None,
+    loss: nn.Module | Sequence[nn.Module] | None = None,
     *,
     epochs: int | Sequence[int],
     unit: str = "epoch",
@@ -49,7 +53,8 @@ def prune(
     keep_valid: float | None = None,
     schedule: str = "geometric",
     warmup: int | tuple[int, int] = 0,
-    select: str = "low-high",
+    alpha_start: int = 0,
+    criterion: str = "low-high",
     balance: str | CapsExpression = "paper",
     min_per_class: int = 1,
     seed: int = 0,
@@ -59,9 +64,9 @@ def prune(
 ) -> Any:
     """Prune both levels of a search while its loop runs, from the logits it computes anyway.
 
-    Returns look-alikes of the loaders (same class, `dataset`, workers, collate; `len()` of the live
-    samples) to be used in their place. Nothing else is touched: the given loaders stay as they are,
-    no generator is seeded, and with `prune_train=0, prune_valid=0` the loop computes what it did.
+    Returns loaders to be used in place of the given ones: same class, `dataset`, workers, collate;
+    `len()` of the live samples. Nothing else is touched: the given loaders stay as they are, no
+    generator is seeded, and with `prune_train=0, prune_valid=0` the loop computes what it did.
     A forward pass counts when a backward pass reaches its logits, and only the first one of an
     epoch for each sample. When an epoch ends: see `docs/drop-in.md`.
 
@@ -69,25 +74,27 @@ def prune(
         train_queue: draws the samples that update the weights; map-style data set.
         valid_queue: draws those that update the architecture. None: `train_queue` yields both
             levels as (input, label, input, label), or `level="train"`.
-        criterion: the module(s) that the loop calls with (logits, labels).
+        loss: the module(s) that the loop calls with (logits, labels), its criterion.
         epochs: of the search. Several: of each stage of a search with a new model per stage; live
             samples carry over, scores do not.
-        unit: "epoch"; "step": `epochs`, `interval` and `warmup` are counted in steps, of which
-            `len(train_queue)` make an epoch; "manual": the loop calls `pruner.end_epoch()`.
+        unit: "epoch"; "step": `epochs`, `interval`, `warmup` and `alpha_start` are counted in
+            steps, of which `len(train_queue)` make an epoch; "manual": the loop calls
+            `pruner.end_epoch()`.
         level: "both", "train" or "valid": which are pruned.
-        model: instead of `criterion`, for losses called as functions: the module called with inputs
+        model: instead of `loss`, for losses called as functions: the module called with inputs
             as the loaders yield them.
         logits: which part of the model's output holds the logits: an index, a key, or a function.
         interval: epochs between prunings, and the window of the variance; by default a quarter of
-            the search, within 2 to 5.
+            the search (of its shortest stage), within 2 to 5.
         prune_train, prune_valid: share that each pruning takes (default 0.3), or
         keep_train, keep_valid: share that is left at the end.
         schedule: shares of the current size ("geometric") or of the initial one ("linear").
-        warmup: epochs before the first pruning, or (train, valid).
-        select: which variance goes first on either level: "low-high" and so on, or "random".
+        warmup: epochs of each stage before its first pruning, or (train, valid).
+        alpha_start: epochs of each stage before the first alpha step.
+        criterion: which variance goes first on either level: "low-high" and so on, or "random".
         balance: caps on what a class may lose: "paper", "none" or an expression (`CapsExpression`).
         min_per_class: samples that every class keeps.
-        seed: of `select="random"`; no other generator is used.
+        seed: of `criterion="random"`; no other generator is used.
         labels: (train, valid) class of every sample of either data set, where it does not keep
             them.
         indices: (train, valid) samples that either loader draws, where its sampler does not tell.
@@ -103,14 +110,14 @@ def prune(
         TypeError: not a loader, or not a module.
         ValueError: what cannot be pruned, with what to do about it.
     """
-    modules = _modules(criterion, model)
-    if isinstance(train_queue, LookAlike):
+    modules = _modules(loss, model)
+    if isinstance(train_queue, PrunedDataLoader):
         train_queue.pruner.watch(*modules)
         return train_queue if valid_queue is None else (train_queue, valid_queue)
     if isinstance(valid_queue, nn.Module):
         raise TypeError(
             "bdp_ext.prune: the second argument is the validation queue; with one loader pass "
-            "criterion=... by name."
+            "loss=... by name."
         )
     kind = "model" if model is not None else "criterion" if modules else "observe"
     options = Options(
@@ -122,7 +129,8 @@ def prune(
         keep=(keep_train, keep_valid),
         schedule=schedule,
         warmup=warmup,
-        select=select,
+        alpha_start=alpha_start,
+        criterion=criterion,
         balance=balance,
         min_per_class=min_per_class,
         seed=seed,
@@ -131,7 +139,7 @@ def prune(
         valid=valid,
     )
     check_queues(train_queue, valid_queue, level)
-    train, validation, pruner = wire(options, train_queue, valid_queue, kind, logits)
+    train, validation, pruner = _wire(options, train_queue, valid_queue, kind, logits)
     pruner.watch(*modules)
     before, _given[train_queue] = _given.get(train_queue), pruner._hook
     if before is not None and before.begun and not before.over:
@@ -164,10 +172,10 @@ def observe(level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
     pruner.observe(level, index, logits, target)
 
 
-def _modules(criterion: Any, model: Any) -> list[nn.Module]:
-    if criterion is not None and model is not None:
-        raise TypeError("bdp_ext.prune: give criterion= or model=, not both.")
-    given = criterion if criterion is not None else model
+def _modules(loss: Any, model: Any) -> list[nn.Module]:
+    if loss is not None and model is not None:
+        raise TypeError("bdp_ext.prune: give loss= or model=, not both.")
+    given = loss if loss is not None else model
     modules = [] if given is None else [given] if isinstance(given, nn.Module) else given
     if not isinstance(modules, (list, tuple)) or not all(isinstance(m, nn.Module) for m in modules):
         raise TypeError(
@@ -175,3 +183,114 @@ def _modules(criterion: Any, model: Any) -> list[nn.Module]:
             "can be hooked; where the loss is a function, pass model= instead."
         )
     return list(modules)
+
+
+class _ValidListener(LabelFinder):
+    """The validation queue: its batches are remembered."""
+
+    def __init__(
+        self, pruner: DropInPruner, forward_log: ForwardLog, level: Level, inputs: bool
+    ) -> None:
+        super().__init__(level, forward_log.recent, inputs=inputs)
+        self._pruner = pruner
+
+    def open(self) -> Pass:
+        return self._pruner.open_valid()
+
+    def ended(self) -> None:
+        self._pruner.tick(next_batch=False)
+
+
+class _TrainListener(_ValidListener):
+    """The training queue: its batches are remembered, and it keeps the time."""
+
+    def open(self) -> Pass:
+        return self._pruner.open()
+
+    def on_next_batch(self) -> None:
+        self._pruner.on_next_batch()
+
+
+class _PairListener(_TrainListener):
+    """One queue of both levels, in disguise: a batch comes with the samples of its second half."""
+
+    def __init__(
+        self,
+        pruner: DropInPruner,
+        forward_log: ForwardLog,
+        level: Level,
+        inputs: bool,
+        second: SharedLevel,
+    ) -> None:
+        super().__init__(pruner, forward_log, level, inputs)
+        self._second = LabelFinder(second, forward_log.recent, last=True, inputs=inputs)
+        self._untimed = Pass()
+
+    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
+        pair, second = batch
+        super().drew(pair, index, of)
+        return self._second.drew(pair, second, self._untimed)
+
+
+def _wire(
+    options: Options,
+    train_queue: DataLoader[Any],
+    valid_queue: DataLoader[Any] | None,
+    kind: str,
+    select: Select,
+) -> tuple[PrunedDataLoader, PrunedDataLoader | None, DropInPruner]:
+    """Loaders in place of the user's, and their handle.
+
+    Args:
+        kind: what is hooked: "criterion", "model" or (nothing) "observe".
+        select: which of a model's outputs are the logits.
+    """
+    levels = options.levels(train_queue, valid_queue)
+    clock = EpochClock(options.unit, train_queue.__len__)
+    forward_log = ForwardLog()
+    hook: Hook = CriterionHook(forward_log)
+    if kind == "model":
+        hook = ModelHook(forward_log, select)
+    attach = partial(_attach, clock, forward_log, hook, kind)
+    pruner = DropInPruner(levels, clock, forward_log, hook, kind, attach)
+    return *attach(pruner, train_queue, valid_queue), pruner
+
+
+def _attach(
+    clock: EpochClock,
+    forward_log: ForwardLog,
+    hook: Hook,
+    kind: str,
+    pruner: DropInPruner,
+    train_queue: DataLoader[Any],
+    valid_queue: DataLoader[Any] | None,
+) -> tuple[PrunedDataLoader, PrunedDataLoader | None]:
+    """Loaders in place of these, over a handle's levels, which report to it."""
+    levels = pruner.levels
+    second = levels.get("valid")
+    inside: dict[str, Any] = {}
+    if isinstance(second, SharedLevel):
+        inside["dataset"] = Pairs(train_queue.dataset, second.dataset, second.reader)
+        inside["collate_fn"] = PairCollate(train_queue.collate_fn)
+    train = prune_loader(train_queue, levels["train"], inside)
+    clock.follow(train._recorder.__len__)
+
+    inputs = kind == "model"
+    listener: LoaderListener
+    if isinstance(second, SharedLevel):
+        listener = _PairListener(pruner, forward_log, levels["train"], inputs, second)
+    elif kind == "observe":
+        listener = LoaderListener()
+    else:
+        listener = _TrainListener(pruner, forward_log, levels["train"], inputs)
+    train.tell(listener, pruner)
+    hook.follow(listener)
+    if valid_queue is None or second is None:
+        return train, None
+    valid = prune_loader(valid_queue, second)
+    if kind == "observe":
+        listener = LoaderListener()
+    else:
+        listener = _ValidListener(pruner, forward_log, second, inputs)
+    valid.tell(listener, pruner)
+    return train, valid

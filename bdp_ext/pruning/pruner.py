@@ -1,6 +1,6 @@
 """What the pruners of one level have in common: live samples, schedule, class caps, report, state.
 
-A method is a subclass that scores samples: see `LevelPruner` in `bdp.py`, and `bdp_ext/pruners/`.
+A method is a subclass that scores samples: see `VoePruner`, and `baselines/`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bdp_ext import ops
 from bdp_ext.pruning.balance import CAPS, CapsExpression, balance_degree
-from bdp_ext.pruning.pruned import Pruned
+from bdp_ext.pruning.history import PruningHistory
 from bdp_ext.pruning.schedule import Schedule
 
 
@@ -23,8 +23,8 @@ class Pruning:
     Attributes:
         epoch: after which epoch, counted from 1.
         before: samples it chose from: the live ones; all, where pruned samples may come back.
-        asked: samples that the schedule asked for.
-        taken: samples pruned; fewer than asked when caps bind or samples have no score.
+        num_requested: samples that the schedule asked for.
+        taken: samples pruned; fewer than requested when caps bind or samples have no score.
         after: live samples after it.
         unscored: samples without a score (by BDP: fewer than two errors in the window), which stay.
         balance_before: b of the samples before.
@@ -34,7 +34,7 @@ class Pruning:
 
     epoch: int
     before: int
-    asked: int
+    num_requested: int
     taken: int
     after: int
     unscored: int
@@ -94,11 +94,11 @@ class Pruner:
         name: as the command line spells it.
         defaults: settings of `SearchConfig` that are usual for this method.
         criteria: what `criterion` may be.
-        once: prunes once, when the schedule's first pruning is due, down to what its last one
+        one_shot: prunes once, when the schedule's first pruning is due, down to what its last one
             would leave.
-        returns: every pruning chooses from all samples, so that pruned ones may come back.
+        readmits: every pruning chooses from all samples, so that pruned ones may come back.
         features: needs the input of the network's last layer.
-        scores: the method's own tensors; `_blank` makes them, and a state holds them.
+        scores: the method's own tensors; `blank` makes them, and a state holds them.
 
     Raises:
         ValueError: an argument outside its range.
@@ -107,8 +107,8 @@ class Pruner:
     name = "pruner"
     defaults: Mapping[str, Any] = {"criterion": "low-low"}
     criteria: tuple[str, ...] = ("lowest", "highest")
-    once = False
-    returns = False
+    one_shot = False
+    readmits = False
     features = False
 
     def __init__(
@@ -137,24 +137,24 @@ class Pruner:
             raise ValueError(f"balance must be one of {', '.join(CAPS)}, got {balance!r}.")
         if min_per_class < 1:
             raise ValueError(f"min_per_class must be >= 1, got {min_per_class}.")
-        self.schedule = replace(schedule, once=True) if self.once else schedule
+        self.schedule = replace(schedule, one_shot=True) if self.one_shot else schedule
         self.criterion = criterion
         self.min_per_class = min_per_class
         self.epoch = 0
         self.prunings: list[Pruning] = []
-        self.pruned = Pruned(labels.numel(), device)
+        self.history = PruningHistory(labels.numel(), device)
         self._caps = CAPS[balance] if isinstance(balance, str) else balance
         self._labels = labels.to(device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
         self._present = self._count(self._labels) > 0
         self._generator = torch.Generator().manual_seed(seed)
-        self.scores = self._blank()
+        self.scores = self.blank()
 
     @property
     def live(self) -> Tensor:
         """[n] int64, the samples still there, ascending, on the pruner's device."""
-        return self.pruned.live
+        return self.history.live
 
     @property
     def weights(self) -> Tensor | None:
@@ -185,15 +185,21 @@ class Pruner:
     def end_epoch(self, passes: Passes | None = None) -> Pruning | None:
         """Close the epoch; prunes when the schedule says so and returns what was done, else None.
 
+        A pruning that is due while no sample has a score does not happen. With a stage of the
+        search the scores go, too: they are another network's.
+
         Args:
             passes: for the methods that ask for extra forward passes.
         """
         self.epoch += 1
-        return self._prune(passes) if self._due() else None
+        pruning = self._prune(passes) if self._due() else None
+        if self.epoch in self.schedule.stage_ends:
+            self.reset()
+        return pruning
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew: scores of another network are not to be compared with those to come."""
-        self.scores = self._blank()
+        self.scores = self.blank()
 
     def report(self) -> list[dict[str, Any]]:
         """Every pruning so far, as plain values (see `Pruning`)."""
@@ -204,7 +210,7 @@ class Pruner:
         return {
             "epoch": self.epoch,
             "scores": self.scores,
-            "pruned": self.pruned.state_dict(),
+            "history": self.history.state_dict(),
             "generator": self._generator.get_state(),
             "prunings": self.report(),
         }
@@ -212,16 +218,16 @@ class Pruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.scores = {k: score.to(self._labels.device) for k, score in state["scores"].items()}
-        self.pruned.load_state_dict(state["pruned"])
+        self.history.load_state_dict(state["history"])
         self._generator.set_state(state["generator"])
         self.prunings = [Pruning(**pruning) for pruning in state["prunings"]]
 
-    def _blank(self) -> dict[str, Tensor]:
+    def blank(self) -> dict[str, Tensor]:
         """The method's own tensors as they are before the first sample."""
         return {}
 
-    def _score(self, samples: Tensor, asked: int, passes: Passes | None) -> Tensor:
-        """The scores of samples [n] int64, `asked` of which are to go: [n] float32, on the
+    def score(self, samples: Tensor, num_requested: int, passes: Passes | None) -> Tensor:
+        """The scores of samples [n] int64, `num_requested` of which are to go: [n] float32, on the
         pruner's device; NaN: the sample stays."""
         raise NotImplementedError
 
@@ -234,42 +240,44 @@ class Pruner:
         """Whether the epoch that ends is one to prune after."""
         return self.epoch in self.schedule.prunings
 
-    def _asked(self, samples: int, live: int) -> int:
+    def _num_requested(self, samples: int, live: int) -> int:
         """How many of so many samples, of which `live` are left, are to go."""
-        return samples - live + self.schedule.asked(self.epoch, live, self._labels.numel())
+        return samples - live + self.schedule.num_requested(self.epoch, live, self._labels.numel())
 
-    def _prune(self, passes: Passes | None) -> Pruning:
+    def _prune(self, passes: Passes | None) -> Pruning | None:
         samples = live = self.live
-        if self.returns:
+        if self.readmits:
             samples = torch.arange(self._labels.numel(), device=live.device)
         before = samples.numel()
         label = self._labels.index_select(0, samples)
         counts = self._count(label)
         balance = self._balance(counts)
-        asked = self._asked(before, live.numel())
+        num_requested = self._num_requested(before, live.numel())
         expression = self._caps(counts, balance, len(self.schedule.prunings))
         cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(samples.device)
 
-        score = self._score(samples, asked, passes)
+        score = self.score(samples, num_requested, passes)
         known = ~score.isnan()
+        if not (self.readmits or bool(known.any())):
+            return None
         scored, score, label = (each.masked_select(known) for each in (samples, score, label))
         largest = self.criterion == "highest"
-        mask, _ = ops.capped_topk(score, label, cap, asked, largest=largest)
-        if self.returns:
-            self.pruned.restore()
-        self.pruned.take(self.epoch, scored, self._recorded(scored, score), mask)
+        mask, _ = ops.capped_topk(score, label, cap, num_requested, largest=largest)
+        if self.readmits:
+            self.history.restore()
+        self.history.take(self.epoch, scored, self._recorded(scored, score), mask)
 
         taken = self._count(label.masked_select(mask))
         pruning = Pruning(
             epoch=self.epoch,
             before=before,
-            asked=asked,
+            num_requested=num_requested,
             taken=int(taken.sum()),
             after=before - int(taken.sum()),
             unscored=before - scored.numel(),
             balance_before=balance,
             balance_after=self._balance(counts - taken),
-            capped_classes=_capped(score, label, mask, asked, largest),
+            capped_classes=_capped(score, label, mask, num_requested, largest),
         )
         self.prunings.append(pruning)
         return pruning
@@ -281,16 +289,16 @@ class Pruner:
         return balance_degree(counts[self._present])
 
 
-def _capped(score: Tensor, label: Tensor, mask: Tensor, asked: int, largest: bool) -> list[int]:
+def _capped(score: Tensor, label: Tensor, mask: Tensor, wanted: int, largest: bool) -> list[int]:
     """The classes with a sample that was passed over though it ranks before the last one taken.
 
-    Only a full class is passed over; when less was taken than asked, every class with samples left
+    Only a full class is passed over; when less was taken than wanted, every class with samples left
     is full.
     """
-    if asked == 0:
+    if wanted == 0:
         return []
     passed_over = ~mask
-    if int(mask.sum()) >= asked:
+    if int(mask.sum()) >= wanted:
         ranked = -score if largest else score
         last = ranked[mask].max()
         position = torch.arange(score.numel(), device=score.device)

@@ -1,4 +1,4 @@
-"""When a level is pruned, and how many samples are asked for."""
+"""When a level is pruned, and how many samples are to go."""
 
 import math
 from dataclasses import dataclass, replace
@@ -6,11 +6,24 @@ from fractions import Fraction
 from functools import cached_property
 
 KINDS = ("geometric", "linear")
+INTERVALS = (2, 5)
+"""The shortest and the longest interval by default; the paper's is 5, with 50 epochs."""
+
+
+def default_interval(stages: tuple[int, ...]) -> int:
+    """Epochs between prunings unless one says: a quarter of the shortest stage, within 2 to 5."""
+    shortest, longest = INTERVALS
+    return max(shortest, min(longest, min(stages) // 4))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Prunings after epochs k, 2k, ... below `epochs`, none before `warmup` epochs are done.
+    """Prunings after epochs k, 2k, ... of every stage of the search, each of which has a network
+    of its own.
+
+    The epochs count from the stage's beginning. Its last one is among them, since the next stage
+    then has fewer samples; the search's last one is not. None is before `warmup` epochs of the
+    stage, or before its network has scored the level twice.
 
     Give either `ratio` or `keep`:
 
@@ -22,15 +35,14 @@ class Schedule:
       asked for again.
 
     Attributes:
-        epochs: epochs of the search, E.
+        epochs: of the search, E; several: of each of its stages.
         interval: epochs between prunings, k >= 2; also the length of the VoE window.
         ratio: in [0, 1).
         keep: in (0, 1].
         kind: "geometric" or "linear".
-        warmup: epochs before the first pruning.
-        unscored: epochs after which no pruning happens, because too few scores are known then (the
-            level was not used, or the network is new).
-        once: all at the first pruning: it asks for what all of them would take.
+        warmup: epochs of each stage before its first pruning.
+        start: epochs of each stage before the level's first batch.
+        one_shot: all at the first pruning: it asks for what all of them would take.
 
     Raises:
         ValueError: a value outside its range, both or neither of ratio and keep, or no pruning at
@@ -39,14 +51,14 @@ class Schedule:
     Source: BDP (arXiv 2312.14200), Sec. 3.2.3: m = E/k - 1.
     """
 
-    epochs: int
+    epochs: int | tuple[int, ...]
     interval: int
     ratio: float | None = None
     keep: float | None = None
     kind: str = "geometric"
     warmup: int = 0
-    unscored: tuple[int, ...] = ()
-    once: bool = False
+    start: int = 0
+    one_shot: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -61,27 +73,49 @@ class Schedule:
             raise ValueError(
                 f"interval must be at least 2 (a variance needs two scores), got {self.interval}."
             )
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be >= 0, got {self.warmup}.")
+        for name in ("warmup", "start"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}.")
+        if self.all_epochs < 3:
+            raise ValueError(
+                f"{self.all_epochs} epochs are over before a pruning, which needs two scores of a "
+                "sample and an epoch after it; take three epochs or more."
+            )
         if not self.prunings:
-            late = ", as too few scores are known when it is due" if self._due else ""
+            late = f", and no sample drawn in {self.start} epochs" if self.start else ""
             raise ValueError(
                 f"{self.epochs} epochs leave no pruning with interval {self.interval} and warmup "
                 f"{self.warmup}{late}; take a shorter interval or more epochs."
             )
 
-    @cached_property
-    def prunings(self) -> tuple[int, ...]:
-        """The epochs (counted from 1) after which a pruning happens."""
-        prunings = tuple(epoch for epoch in self._due if epoch not in self.unscored)
-        return prunings[:1] if self.once else prunings
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Epochs of each stage."""
+        return (self.epochs,) if isinstance(self.epochs, int) else self.epochs
 
     @property
-    def _due(self) -> range:
-        first = self.interval * max(1, math.ceil(self.warmup / self.interval))
-        return range(first, self.epochs, self.interval)
+    def all_epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(self.stages)
 
-    def asked(self, epoch: int, live: int, initial: int) -> int:
+    @cached_property
+    def stage_ends(self) -> tuple[int, ...]:
+        """The epochs (counted from 1, over all stages) after which another network begins."""
+        return tuple(sum(self.stages[: i + 1]) for i in range(len(self.stages) - 1))
+
+    @cached_property
+    def prunings(self) -> tuple[int, ...]:
+        """The epochs (counted from 1, over all stages) after which a pruning happens."""
+        first = max(self.interval, self.warmup, self.start + 2)
+        prunings = tuple(
+            before + epoch
+            for before, stage in zip((0, *self.stage_ends), self.stages, strict=True)
+            for epoch in range(self.interval, stage + 1, self.interval)
+            if epoch >= first and before + epoch < self.all_epochs
+        )
+        return prunings[:1] if self.one_shot else prunings
+
+    def num_requested(self, epoch: int, live: int, initial: int) -> int:
         """How many samples the pruning after `epoch` asks for.
 
         Args:
@@ -89,10 +123,10 @@ class Schedule:
             live: the level's size now.
             initial: the level's size at the start.
         """
-        if self.once:
-            gradual, left = replace(self, once=False), initial
+        if self.one_shot:
+            gradual, left = replace(self, one_shot=False), initial
             for each in gradual.prunings:
-                left = max(0, left - gradual.asked(each, left, initial))
+                left = max(0, left - gradual.num_requested(each, left, initial))
             return max(0, live - left)
         if self.ratio is not None:
             # As written: 0.29 of 100 is 29, not int(28.999...).

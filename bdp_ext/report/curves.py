@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bdp_ext.draw import INK
+from bdp_ext.pruning import LEVELS
 from bdp_ext.report.runs import Run, Series
 from bdp_ext.report.style import RUNS, WIDTH, colour
-from bdp_ext.search.config import LEVELS
 
 HEIGHT = 2.5
 LINE = 0.19  # of the legend, inches

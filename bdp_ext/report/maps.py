@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from bdp_ext.draw import FAINT
-from bdp_ext.pruning.pruned import edges, histogram
+from bdp_ext.pruning.history import edges, histogram
 from bdp_ext.report.runs import Alpha
 from bdp_ext.report.style import WIDTH
-from bdp_ext.search.pruned_file import Lost
+from bdp_ext.search.pruning_history import PruningRecord
 
 ROW = 0.12  # of a heat map, inches
 
@@ -65,7 +65,7 @@ def alpha(values: Alpha) -> Figure:
     return figure
 
 
-def voe(lost: Lost, color: str) -> Figure:
+def voe(lost: PruningRecord, color: str) -> Figure:
     """Before each pruning of a level, how the VoE of its live samples is spread, and what was taken
     of it; each in its own height.
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
-from bdp_ext.pruning import batches_in_pass, samples_drawn
-from bdp_ext.search import pruned_file
-from bdp_ext.search.config import LEVELS, SearchConfig
-from bdp_ext.search.pruned_file import Lost
+from bdp_ext.pruning import LEVELS, batches_in_pass, samples_drawn
+from bdp_ext.search import pruning_history
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.pruning_history import PruningRecord
 from bdp_ext.search.run import folder
 from bdp_ext.spaces import find_space
 from bdp_ext.spaces.space import Names
@@ -54,7 +54,7 @@ class Run:
     name: str
     config: SearchConfig
     records: list[Record]
-    lost: dict[str, Lost] | None
+    lost: dict[str, PruningRecord] | None
     result: Record | None
 
     @property
@@ -152,8 +152,8 @@ def _read(path: Path, name: str) -> Run:
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
     lost = None
-    if config.pruner_class and (path / pruned_file.NAME).exists():
-        lost = pruned_file.read(path / pruned_file.NAME, LEVELS)
+    if config.pruner_class and (path / pruning_history.NAME).exists():
+        lost = pruning_history.read(path / pruning_history.NAME, LEVELS)
     return Run(name, config, records, lost, _read_result(files.result))
 
 

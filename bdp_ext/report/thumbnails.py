@@ -8,13 +8,13 @@ from bdp_ext.data import read_some
 from bdp_ext.errors import UserError
 from bdp_ext.report.maps import COLUMNS, Row
 from bdp_ext.search.config import SearchConfig
-from bdp_ext.search.pruned_file import Lost
+from bdp_ext.search.pruning_history import PruningRecord
 
 SHOWN = 2 * COLUMNS
 SIDE = 64  # pixels at most
 
 
-def pruned_images(config: SearchConfig, lost: Lost) -> list[Row]:
+def pruned_images(config: SearchConfig, lost: PruningRecord) -> list[Row]:
     """The first images of the first pruning that took some, and the last ones of the last.
 
     Args:

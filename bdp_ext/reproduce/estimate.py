@@ -50,12 +50,12 @@ def level_sizes(config: SearchConfig, images: int) -> dict[str, list[int]]:
         live = sizes[level] = [initial]
         schedule = None
         if (pruner := config.pruner_class) and level in config.pruned_levels:
-            schedule = replace(config.level_schedule(level), once=pruner.once)
+            schedule = replace(config.level_schedule(level), one_shot=pruner.one_shot)
         for epoch in range(1, config.all_epochs):
-            asked = 0
+            gone = 0
             if schedule and epoch in schedule.prunings:
-                asked = schedule.asked(epoch, live[-1], initial)
-            live.append(live[-1] - asked)
+                gone = schedule.num_requested(epoch, live[-1], initial)
+            live.append(live[-1] - gone)
     return sizes
 
 
@@ -79,7 +79,8 @@ def estimate_search(config: SearchConfig, size: Size) -> Estimate:
     buffers = sum(buffer.numel() for buffer in supernet.buffers())
     # In float32: every parameter and its momentum (alpha has two), and of every sample its last k
     # errors and their variance.
-    scores = (config.interval + 1) * images if config.pruner_class else 0
+    window = config.level_schedule("train").interval if config.pruner_class else -1
+    scores = (window + 1) * images
     disk = 4 * (2 * weights + buffers + scores)
     return Estimate(config.all_epochs, search_samples(config, images), disk)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bdp_ext.pruning import PRUNE
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used, search_samples
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.reproduce.table import Column, Label, Row, Runs, Work
-from bdp_ext.search.config import PRUNE
 
 NONE = "_without_none"
 """Ends the measures of the cell that is derived without `none`."""

@@ -1,6 +1,6 @@
 """Ways of pruning beside each other: a table that the paper does not have."""
 
-from bdp_ext.pruners import PRUNERS
+from bdp_ext.pruning.baselines import PRUNERS
 from bdp_ext.reproduce.lines import (
     RULES,
     accuracies,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bdp_ext.pruning import PRUNE
 from bdp_ext.runs.settings import option
-from bdp_ext.search.config import PRUNE, SearchConfig
+from bdp_ext.search.config import SearchConfig
 
 Options = Mapping[str, Any]
 """Settings of one run, by the names of `SearchConfig` or `RetrainConfig`."""

@@ -157,7 +157,7 @@ class Retrain:
         """One update of the weights on a training batch."""
         config = self.config
         index = self.sampler.next_batch()
-        images, target = read_batch(self.train, index, self._augmentation, self.sampler.coming)
+        images, target = read_batch(self.train, index, self._augmentation, self.sampler.peek)
         if config.cutout:
             images = cutout(images, round(config.cutout * self.image_size), self._squares)
         self.network.train()

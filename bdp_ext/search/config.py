@@ -7,26 +7,11 @@ from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.methods import find_method
-from bdp_ext.pruners import find_pruner
-from bdp_ext.pruning import CAPS, Pruner, Schedule
+from bdp_ext.pruning import CAPS, CRITERIA, LEVELS, PRUNE, Pruner, Schedule
+from bdp_ext.pruning.baselines import find_pruner
+from bdp_ext.pruning.schedule import default_interval
 from bdp_ext.runs.settings import Settings, option
 from bdp_ext.spaces import find_space
-
-LEVELS = ("train", "valid")
-
-CRITERIA = {
-    "low-low": ("lowest", "lowest"),
-    "low-high": ("lowest", "highest"),
-    "high-low": ("highest", "lowest"),
-    "high-high": ("highest", "highest"),
-    "random": ("random", "random"),  # BDP's only
-}
-"""--criterion: which score goes first, on the training and on the validation level (the paper's
-Table 3)."""
-
-PRUNE = 0.3
-"""Share of a level's current size that a pruning takes by default: with m = 9 prunings 4 % are left
-(Table 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +26,7 @@ class SearchConfig(Settings):
         keep_train, keep_valid: share of a level left at the end; or
         prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
         epochs: of the search; of each stage, where a method has several (P-DARTS).
+        interval: epochs between prunings; None: `default_interval`, whose answer takes its place.
         alpha_start: epochs before the first alpha step, in each stage.
         eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
         fused: compute the supernet's cells node by node (`spaces/fused.py`), not op by op.
@@ -62,7 +48,7 @@ class SearchConfig(Settings):
     train_share: float = 0.5
     bdp: bool = True
     pruner: str = "bdp"
-    interval: int = 5
+    interval: int | None = None
     keep_train: float | None = None
     keep_valid: float | None = None
     prune_train: float | None = None
@@ -95,7 +81,9 @@ class SearchConfig(Settings):
             1, "epochs", "channels", "cells", "batch_size", "min_per_class", "threads"
         )
         self.require_at_least(0, "warmup", "alpha_start", "eigenvalue_every")
-        for level in ("train", "valid"):
+        if self.interval is None:
+            object.__setattr__(self, "interval", default_interval(self._stage_epochs))
+        for level in LEVELS:
             if None not in (getattr(self, f"keep_{level}"), getattr(self, f"prune_{level}")):
                 raise UserError(f"give --keep-{level} or --prune-{level}, not both.")
         for level in self.pruned_levels:
@@ -112,12 +100,10 @@ class SearchConfig(Settings):
         pruner = find_pruner(given.get("pruner", cls.pruner))
         usual = {**space.defaults, **method.defaults, **(pruner.defaults if pruner else {})}
         settings = {**usual, **given}
-        if settings.get("alpha_start") is None:
-            settings["alpha_start"] = usual_alpha_start(
-                method.alpha_start,
-                settings.get("epochs", cls.epochs),
-                settings.get("interval", cls.interval),
-            )
+        if "alpha_start" not in settings:
+            epochs = settings.get("epochs", cls.epochs)
+            interval = settings.get("interval") or default_interval((epochs,))
+            settings["alpha_start"] = usual_alpha_start(method.alpha_start, epochs, interval)
         return cls(**settings)
 
     @property
@@ -140,7 +126,11 @@ class SearchConfig(Settings):
     @property
     def all_epochs(self) -> int:
         """Epochs of all stages."""
-        return self.epochs * self.stages
+        return sum(self._stage_epochs)
+
+    @property
+    def _stage_epochs(self) -> tuple[int, ...]:
+        return (self.epochs,) * self.stages
 
     def level_schedule(self, level: str) -> Schedule:
         """The pruning schedule of "train" or "valid"."""
@@ -148,14 +138,15 @@ class SearchConfig(Settings):
         if keep is None and prune is None:
             prune = PRUNE
         try:
+            assert self.interval is not None
             return Schedule(
-                self.all_epochs,
+                self._stage_epochs,
                 self.interval,
                 prune,
                 keep,
                 self.schedule,
                 self.warmup,
-                self._unscored(self.alpha_start if level == "valid" else 0),
+                self.alpha_start if level == "valid" else 0,
             )
         except ValueError as error:
             raise UserError(f"pruning of the {level} level: {error}") from error
@@ -189,18 +180,6 @@ class SearchConfig(Settings):
                 f"--compile does not go with --method {self.method}, whose supernet changes in the "
                 "course of the search and would be compiled again and again: leave it out."
             )
-
-    def _unscored(self, start: int) -> tuple[int, ...]:
-        """The epochs by whose end a stage's supernet has scored a level fewer than two times.
-
-        Args:
-            start: epochs of each stage before the level's first batch.
-        """
-        return tuple(
-            epoch
-            for epoch in range(1, self.all_epochs + 1)
-            if (epoch - 1) % self.epochs + 1 - start < 2
-        )
 
 
 def usual_alpha_start(share: Fraction, epochs: int, interval: int) -> int:

@@ -82,9 +82,9 @@ class Level:
     def next_batch(self) -> Batch:
         index = self.sampler.next_batch()
         images = self.data.read(self.samples[index], self._augmentation)
-        coming = self.sampler.coming
-        if coming.numel():
-            self.data.expect(self.samples[coming], self._augmentation)
+        ahead = self.sampler.peek
+        if ahead.numel():
+            self.data.expect(self.samples[ahead], self._augmentation)
         target = self.labels[index].to(images.device)
         weight = None
         if self.pruner and self.pruner.weights is not None:
@@ -144,11 +144,6 @@ class Level:
             if self.pruner.end_epoch(passes):
                 self.sampler.keep(self.pruner.live.cpu())
             self.selecting += time.process_time() - start
-
-    def forget(self) -> None:
-        """Drop all scores: another network begins."""
-        if self.pruner:
-            self.pruner.forget()
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -19,10 +19,17 @@ from torch import Tensor
 from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.methods import Batch, Epoch, Step, find_method
-from bdp_ext.pruning import Passes, Pruner, batches_in_pass, samples_drawn
+from bdp_ext.pruning import (
+    CRITERIA,
+    LEVELS,
+    Passes,
+    Pruner,
+    batches_in_pass,
+    samples_drawn,
+)
 from bdp_ext.runs.precision import Precision
 from bdp_ext.runs.stopwatch import Stopwatch
-from bdp_ext.search.config import CRITERIA, LEVELS, SearchConfig
+from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.cuda_graphs import Function, Graphs, Result, compiled
 from bdp_ext.search.features import Features
 from bdp_ext.search.hessian import dominant_eigenvalue
@@ -280,8 +287,6 @@ class Search:
         self.history.append(record)
         self.stopped = self.method.should_stop(self.history)
         if self.stage != stage:
-            for level in self.levels.values():
-                level.forget()
             self._begin_stage()
         else:
             self._begin_epoch()

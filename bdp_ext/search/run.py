@@ -8,7 +8,7 @@ import torch
 from bdp_ext.data import load
 from bdp_ext.runs.files import write_json
 from bdp_ext.runs.folder import Folder, Observer, versions
-from bdp_ext.search import pruned_file
+from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.loop import Search
 
@@ -26,7 +26,7 @@ PRUNING = (
     "epoch",
     "level",
     "before",
-    "asked",
+    "num_requested",
     "taken",
     "after",
     "balance_before",
@@ -77,8 +77,8 @@ def run(
         prunings = len(search.prunings())
         if config.pruner_class and prunings != written:
             pruned = {name: level for name, level in search.levels.items() if level.pruner}
-            lost = {name: pruned_file.of_level(level) for name, level in pruned.items()}
-            pruned_file.write(out / pruned_file.NAME, lost)
+            records = {name: pruning_history.of_level(level) for name, level in pruned.items()}
+            pruning_history.write(out / pruning_history.NAME, records)
             written = prunings
 
     files.complete(search, state, observer, _write_events, write_pruned)
@@ -107,7 +107,10 @@ def make_result(search: Search) -> dict[str, Any]:
         "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
-        "prunings": [{key: row[key] for key in PRUNING} for row in search.prunings()],
+        "prunings": [
+            {"asked" if key == "num_requested" else key: row[key] for key in PRUNING}
+            for row in search.prunings()
+        ],
         "versions": versions(),
     }
 

@@ -85,7 +85,7 @@ def test_info_says_what_is_loaded(bdp):
     [
         (["search", "--out", "OUT", "--data", "cifra10"], "did you mean 'cifar10'?"),
         (["search", "--out", "OUT", "--data", "./nowhere"], "nowhere"),
-        (["search", "--out", "OUT", "--epochs", "5"], "leave no pruning"),
+        (["search", "--out", "OUT", "--epochs", "2"], "take three epochs or more"),
         (["search", "--out", "OUT", "--train-share", "1.5", *TINY], "share"),
         (["search", "--out", "OUT", "--device", "cuda:99", *TINY], "--device cuda:99"),
         (["search", "--out", "OUT", "--space", "darts9"], "nas-bench-201"),

@@ -9,8 +9,8 @@ from bdp_ext.data import load
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS, Darts, Method
 from bdp_ext.runs import checkpoint
-from bdp_ext.search import Search
 from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.mixed_op import MixedOp
 

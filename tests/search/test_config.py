@@ -14,6 +14,12 @@ def test_defaults_are_the_papers():
     assert config.criterion == "low-high"
 
 
+@pytest.mark.parametrize(("epochs", "interval"), [(3, 2), (4, 2), (15, 3), (50, 5), (100, 5)])
+def test_interval_is_a_quarter_of_the_search_by_default(epochs, interval):
+    config = SearchConfig(epochs=epochs)
+    assert config.interval == config.level_schedule("valid").interval == interval
+
+
 def test_keep_and_prune_reach_their_level():
     config = SearchConfig(keep_train=0.1, prune_valid=0.2, schedule="linear", warmup=10)
     train, valid = config.level_schedule("train"), config.level_schedule("valid")
@@ -34,7 +40,8 @@ def test_keep_and_prune_reach_their_level():
         ({"threads": 0}, "--threads"),
         ({"keep_train": 0.1, "prune_train": 0.1}, "--keep-train or --prune-train, not both"),
         ({"keep_valid": 0.0}, "valid level: the share to keep"),
-        ({"epochs": 5}, "train level: 5 epochs leave no pruning"),
+        ({"epochs": 5, "interval": 5}, "train level: 5 epochs leave no pruning"),
+        ({"epochs": 2}, "2 epochs are over before a pruning.*take three epochs or more"),
     ],
 )
 def test_refuses(options, message):
