@@ -74,7 +74,7 @@ static void one(std::int64_t samples, std::int64_t classes, std::int64_t k, Scor
     in_some_order([&] {
       Buffer<bool> mask(samples);
       Buffer<std::int64_t> taken(1);
-      Buffer<char> scratch(capped_topk_scratch_bytes<L>(samples, classes));
+      Buffer<char> scratch(capped_topk_scratch_bytes(samples, classes));
       CHECK(launch_capped_topk(score.data(), label.data(), device_cap.data(), samples, classes, k,
                                largest, mask.data(), taken.data(), scratch.data(),
                                nullptr) == cudaSuccess,

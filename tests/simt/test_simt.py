@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HARNESS, KERNELS = ROOT / "tests/simt", ROOT / "csrc/cuda"
 BUILD = ROOT / "build/simt"
 CXX = os.environ.get("CXX") or "g++"
@@ -25,7 +25,7 @@ KINDS = {
     "san": (["-O2", "-DSIMT_ASAN"], SANITIZE, SANITIZE),
     "race": (["-O2"], ["-fsanitize=thread"], []),  # not linked with it: race.cpp stands in
 }
-PROGRAMS = ("el2n", "update_voe", "voe", "capped_topk", "node_sum")
+PROGRAMS = ("el2n", "update_voe_", "voe", "capped_topk", "node_sum")
 
 
 def missing() -> str | None:
@@ -50,9 +50,9 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 def compiled(source: Path, flags: list[str], kernels: Path) -> Path:
     """The object of one file; compiled unless it stands there already."""
-    command = [CXX, *FLAGS, *flags, f"-I{HARNESS}"]
+    command = [CXX, *FLAGS, *flags, f"-I{HARNESS}", f"-I{ROOT / 'csrc'}"]
     digest = hashlib.sha256(" ".join(command).encode())
-    for path in sorted([source, *HARNESS.glob("*.h"), *kernels.glob("*.*h")]):
+    for path in sorted([source, *HARNESS.glob("*.h"), ROOT / "csrc/ops.h", *kernels.glob("*.*h")]):
         digest.update(path.read_bytes())
     target = BUILD / f"{source.stem}-{digest.hexdigest()[:16]}.o"
     if not target.exists():
@@ -153,10 +153,10 @@ MUTANTS = {
         ("el2n", "race", "which is inactive"),
     ),
     "lanes without a sample skip the vote": (
-        "update_voe.cuh",
+        "update_voe_.cuh",
         "!superseded(ring) && sample >= 0;",
         "sample >= 0 && !superseded(ring);",
-        ("update_voe", "race", "stuck"),
+        ("update_voe_", "race", "stuck"),
     ),
     "a tile's counts are read too early": (
         "group_by_class.cuh",
