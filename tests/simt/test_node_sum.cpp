@@ -146,7 +146,7 @@ static void constant() {
 int main() {
   const std::vector<bool> mixed = {true, false, true, true, false};
   const std::vector<bool> all(5, true);
-  for (const std::int64_t channels : {4, 8, 16, 32, 64, 17, 1, 300, 1100}) {
+  for (const std::int64_t channels : {4, 16, 64, 17, 1, 300, 1100}) {
     const std::int64_t pixels = channels > 100 ? 9 : 200;
     one({pixels, channels, mixed, all});
     one({pixels, channels, {true}, {true}, false, true});

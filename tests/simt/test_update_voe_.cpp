@@ -58,7 +58,7 @@ static void one(std::int64_t rows, std::int64_t classes, std::int64_t slots, std
 }
 
 int main() {
-  for (const std::int64_t slots : {1, 2, 5, 10, 31, 32, 33, 40}) {
+  for (const std::int64_t slots : {1, 2, 10, 32, 33}) {
     one<float>(50, 3, slots, 40);
     one<float>(50, 7, slots, 40);
     one<float>(96, 10, slots, 60);
