@@ -57,7 +57,7 @@ kernel-report: $(VENV)/dev
 # Needs a GPU and the CUDA toolkit.
 cuda-sanitize: compile
 	for tool in memcheck racecheck initcheck synccheck; do \
-	  compute-sanitizer --tool $$tool $(BIN)/python -m pytest tests/test_cuda_gpu.py \
+	  compute-sanitizer --tool $$tool $(BIN)/python -m pytest tests/ops/test_cuda.py \
 	    -k "not hundred and not graph and not stream and not waits and not sorting" || exit 1; \
 	done
 

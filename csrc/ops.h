@@ -1,6 +1,7 @@
-// The operations on the CPU, torch-free: raw pointers, sizes, strides in elements. Contracts:
-// bdp_ext/ops/functions.py. register.cpp hands tensors to these; the kernels behind them stand in
-// cpu/<op>_kernel.h.
+// The operations, torch-free: raw pointers, sizes, strides in elements. Contracts:
+// bdp_ext/ops/functions.py. register*.cpp hands tensors to these. cpu/<op>.cpp has them for the
+// CPU, cuda/<op>.cu for the current CUDA device and its current stream; convolutions and pools are
+// for the CPU alone.
 
 #pragma once
 
@@ -32,7 +33,8 @@ struct Ring {
   int64_t slot;
 };
 
-// Throws std::out_of_range for an index >= samples, before anything is written.
+// The CPU throws std::out_of_range for an index >= samples, before anything is written; CUDA skips
+// it.
 void UpdateVoe(const Ring& ring,
                const int64_t* index,  // [B]
                const Logits& logits,
@@ -44,15 +46,15 @@ void Voe(const float* window,  // [K, N], rows contiguous
          int64_t row_stride,
          float* voe);  // [N], out
 
-// Returns how many were taken.
-int64_t CappedTopk(const float* score,  // [N]
-                   const void* label,   // [N]
-                   LabelType label_type,
-                   int64_t samples,     // N
-                   const int64_t* cap,  // [C]
-                   int64_t classes,     // C
-                   int64_t k, bool largest,
-                   bool* mask);  // [N], out
+void CappedTopk(const float* score,  // [N]
+                const void* label,   // [N]
+                LabelType label_type,
+                int64_t samples,     // N
+                const int64_t* cap,  // [C]
+                int64_t classes,     // C
+                int64_t k, bool largest,
+                bool* mask,       // [N], out
+                int64_t* taken);  // [], out
 
 // The gradients of a depthwise convolution, and itself. Images are channels_last.
 struct DepthwiseConv2dShape {

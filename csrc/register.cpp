@@ -1,12 +1,12 @@
-// The pruning operations' CPU implementations, put into the operations that bdp_ext/ops/register.py
+// The pruning operations' implementations, put into the operations that bdp_ext/ops/register.py
 // defines: tensors in, raw pointers out. Whatever bdp_ext/ops/checks.py refuses is refused here
-// too, in fewer words and far less time; all tensors are on the CPU, or the dispatcher had called
-// another implementation.
+// too, in fewer words and far less time. Compiled once for each device, BDP_EXT_DEVICE.
 
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
+#include "on_device.h"
 #include "ops.h"
 #include "tensors.h"
 
@@ -37,8 +37,9 @@ void CheckRows(const Tensor& logits, const Tensor& per_row) {
                   "target and index must be int64, one entry per row of logits");
 }
 
-Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
+Tensor El2nOp(const Tensor& logits_in, const Tensor& target_in) {
   CheckRows(logits_in, target_in);
+  const OnDevice device({&logits_in, &target_in});
   const Tensor logits = WithContiguousRows(logits_in);
   const Tensor target = Contiguous(target_in);
   const Logits view = LogitsOf(logits);
@@ -47,8 +48,8 @@ Tensor El2nCpu(const Tensor& logits_in, const Tensor& target_in) {
   return score;
 }
 
-void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const Tensor& index_in,
-                  const Tensor& logits_in, const Tensor& target_in) {
+void UpdateVoeOp(const Tensor& window, const Tensor& voe, int64_t slot, const Tensor& index_in,
+                 const Tensor& logits_in, const Tensor& target_in) {
   CheckRows(logits_in, target_in);
   CheckRows(logits_in, index_in);
   STD_TORCH_CHECK(window.dim() == 2 && voe.dim() == 1 && window.is_contiguous() &&
@@ -56,6 +57,7 @@ void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const T
                       voe.scalar_type() == ScalarType::Float && voe.numel() == window.size(1),
                   "window [K, N] and voe [N] must be contiguous float32");
   STD_TORCH_CHECK(slot >= 0 && slot < window.size(0), "slot must be in [0, K)");
+  const OnDevice device({&logits_in, &target_in, &index_in, &window, &voe});
   const Tensor logits = WithContiguousRows(logits_in);
   const Tensor target = Contiguous(target_in);
   const Tensor index = Contiguous(index_in);
@@ -64,9 +66,10 @@ void UpdateVoeCpu(const Tensor& window, const Tensor& voe, int64_t slot, const T
             Data<int64_t>(index), view, Data<int64_t>(target));
 }
 
-Tensor VoeCpu(const Tensor& window_in) {
+Tensor VoeOp(const Tensor& window_in) {
   STD_TORCH_CHECK(window_in.dim() == 2 && window_in.scalar_type() == ScalarType::Float,
                   "window must be float32 with two dimensions");
+  const OnDevice device({&window_in});
   const Tensor window = WithContiguousRows(window_in);
   const int64_t samples = window.size(1);
   Tensor voe = torch::stable::new_empty(window, {samples});
@@ -74,8 +77,8 @@ Tensor VoeCpu(const Tensor& window_in) {
   return voe;
 }
 
-std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& label_in,
-                                         const Tensor& cap_in, int64_t k, bool largest) {
+std::tuple<Tensor, Tensor> CappedTopkOp(const Tensor& score_in, const Tensor& label_in,
+                                        const Tensor& cap_in, int64_t k, bool largest) {
   const ScalarType type = label_in.scalar_type();
   STD_TORCH_CHECK(score_in.scalar_type() == ScalarType::Float && score_in.dim() == 1,
                   "score must be float32 with one dimension");
@@ -86,26 +89,27 @@ std::tuple<Tensor, Tensor> CappedTopkCpu(const Tensor& score_in, const Tensor& l
   STD_TORCH_CHECK(cap_in.scalar_type() == ScalarType::Long && cap_in.dim() == 1,
                   "cap must be int64 with one dimension");
   STD_TORCH_CHECK(k >= 0, "k must be >= 0");
+  const OnDevice device({&score_in, &label_in, &cap_in});
   const Tensor score = Contiguous(score_in);
   const Tensor label = Contiguous(label_in);
   const Tensor cap = Contiguous(cap_in);
   Tensor mask = torch::stable::new_empty(score, {score.numel()}, ScalarType::Bool);
   Tensor taken = torch::stable::new_empty(score, {}, ScalarType::Long);
-  *Out<int64_t>(taken) =
-      CappedTopk(Data<float>(score), label.const_data_ptr(),
-                 type == ScalarType::Long  ? LabelType::kInt64
-                 : type == ScalarType::Int ? LabelType::kInt32
-                                           : LabelType::kInt16,
-                 score.numel(), Data<int64_t>(cap), cap.numel(), k, largest, Out<bool>(mask));
+  CappedTopk(Data<float>(score), label.const_data_ptr(),
+             type == ScalarType::Long  ? LabelType::kInt64
+             : type == ScalarType::Int ? LabelType::kInt32
+                                       : LabelType::kInt16,
+             score.numel(), Data<int64_t>(cap), cap.numel(), k, largest, Out<bool>(mask),
+             Out<int64_t>(taken));
   return {mask, taken};
 }
 
 }  // namespace
 }  // namespace bdp_ext
 
-STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
-  m.impl("el2n", TORCH_BOX(&bdp_ext::El2nCpu));
-  m.impl("update_voe_", TORCH_BOX(&bdp_ext::UpdateVoeCpu));
-  m.impl("voe", TORCH_BOX(&bdp_ext::VoeCpu));
-  m.impl("capped_topk", TORCH_BOX(&bdp_ext::CappedTopkCpu));
+STABLE_TORCH_LIBRARY_IMPL(bdp_ext, BDP_EXT_DEVICE, m) {
+  m.impl("el2n", TORCH_BOX(&bdp_ext::El2nOp));
+  m.impl("update_voe_", TORCH_BOX(&bdp_ext::UpdateVoeOp));
+  m.impl("voe", TORCH_BOX(&bdp_ext::VoeOp));
+  m.impl("capped_topk", TORCH_BOX(&bdp_ext::CappedTopkOp));
 }

@@ -1,4 +1,4 @@
-// A node's sum and its relatives on the CPU: see register.cpp.
+// A node's sum and its relatives for each device: see register.cpp.
 
 #include <torch/csrc/stable/library.h>
 
@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "on_device.h"
 #include "ops.h"
 #include "tensors.h"
 
@@ -21,11 +22,12 @@ Tensor Pixels(const Tensor& x) {
 
 // A node's tensors, their addresses, and what is checked of them.
 struct Node {
-  Node(const std::vector<Tensor>& inputs, const std::vector<bool>& normed) {
+  Node(const OnDevice& device, const std::vector<Tensor>& inputs, const std::vector<bool>& normed) {
     STD_TORCH_CHECK(!inputs.empty() && normed.size() == inputs.size(),
                     "normed must have one entry per input, and there must be one");
     const auto shape = inputs[0].sizes();
     for (const Tensor& input : inputs) {
+      device.Check(input);
       tensors.push_back(Pixels(input));
       STD_TORCH_CHECK(std::equal(shape.begin(), shape.end(), input.sizes().begin()),
                       "inputs must have the same shape");
@@ -57,9 +59,10 @@ const float* Weights(const Tensor& weight, int64_t number) {
   return Data<float>(weight);
 }
 
-std::tuple<Tensor, Tensor, Tensor> NodeSumCpu(std::vector<Tensor> inputs, const Tensor& weight_in,
-                                              std::vector<bool> normed, double eps) {
-  const Node node(inputs, normed);
+std::tuple<Tensor, Tensor, Tensor> NodeSumOp(std::vector<Tensor> inputs, const Tensor& weight_in,
+                                             std::vector<bool> normed, double eps) {
+  const OnDevice device({&weight_in});
+  const Node node(device, inputs, normed);
   const Tensor weight = Contiguous(weight_in);
   Tensor y = torch::stable::empty_like(node.tensors[0]);
   Tensor mean = torch::stable::new_empty(weight, {node.view.number, node.view.channels});
@@ -69,11 +72,12 @@ std::tuple<Tensor, Tensor, Tensor> NodeSumCpu(std::vector<Tensor> inputs, const 
   return {y, mean, rstd};
 }
 
-std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardCpu(
+std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardOp(
     const Tensor& grad_in, std::vector<Tensor> inputs, const Tensor& weight_in,
     std::vector<bool> normed, const Tensor& mean, const Tensor& rstd, double /*eps*/,
     std::vector<bool> need_inputs, bool need_weight) {
-  const Node node(inputs, normed);
+  const OnDevice device({&grad_in, &weight_in, &mean, &rstd});
+  const Node node(device, inputs, normed);
   const Tensor weight = Contiguous(weight_in);
   const Tensor grad = Pixels(grad_in);
   STD_TORCH_CHECK(grad.numel() == inputs[0].numel(), "grad must have the inputs' shape");
@@ -93,26 +97,35 @@ std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardCpu(
   return {of_inputs, of_weight};
 }
 
-constexpr float kOne = 1.0f;
+// norm_relu's one weight. A kernel fills it: nothing is copied from the host.
+Tensor One(const Tensor& like) {
+  Tensor one = torch::stable::new_empty(like, {1});
+  return torch::stable::fill_(one, 1.0);
+}
 
-std::tuple<Tensor, Tensor, Tensor> NormReluCpu(const Tensor& x, double eps) {
-  const Node node({x}, {true});
+std::tuple<Tensor, Tensor, Tensor> NormReluOp(const Tensor& x, double eps) {
+  const OnDevice device({&x});
+  const Node node(device, {x}, {true});
+  const Tensor one = One(x);
   Tensor y = torch::stable::empty_like(node.tensors[0]);
   Tensor mean = torch::stable::new_empty(x, {node.view.channels});
   Tensor rstd = torch::stable::empty_like(mean);
-  NodeSum(node.view, &kOne, static_cast<float>(eps), /*relu=*/true, Out<float>(y), Out<float>(mean),
-          Out<float>(rstd));
+  NodeSum(node.view, Data<float>(one), static_cast<float>(eps), /*relu=*/true, Out<float>(y),
+          Out<float>(mean), Out<float>(rstd));
   return {y, mean, rstd};
 }
 
-Tensor NormReluBackwardCpu(const Tensor& grad_in, const Tensor& x, const Tensor& mean,
-                           const Tensor& rstd, double /*eps*/) {
-  const Node node({x}, {true});
+Tensor NormReluBackwardOp(const Tensor& grad_in, const Tensor& x, const Tensor& mean,
+                          const Tensor& rstd, double /*eps*/) {
+  const OnDevice device({&grad_in, &x, &mean, &rstd});
+  const Node node(device, {x}, {true});
+  const Tensor one = One(x);
   const Tensor grad = Pixels(grad_in);
   STD_TORCH_CHECK(grad.numel() == x.numel(), "grad must have the shape of x");
   Tensor of_x = torch::stable::empty_like(node.tensors[0]);
   float* const address = Out<float>(of_x);
-  NodeSumBackward(node.view, &kOne, node.OfInputs(mean, "mean must be float32 [C], contiguous"),
+  NodeSumBackward(node.view, Data<float>(one),
+                  node.OfInputs(mean, "mean must be float32 [C], contiguous"),
                   node.OfInputs(rstd, "rstd must be float32 [C], contiguous"), Data<float>(grad),
                   /*relu=*/true, &address, nullptr);
   return of_x;
@@ -121,9 +134,9 @@ Tensor NormReluBackwardCpu(const Tensor& grad_in, const Tensor& x, const Tensor&
 }  // namespace
 }  // namespace bdp_ext
 
-STABLE_TORCH_LIBRARY_IMPL(bdp_ext, CPU, m) {
-  m.impl("node_sum", TORCH_BOX(&bdp_ext::NodeSumCpu));
-  m.impl("node_sum_backward", TORCH_BOX(&bdp_ext::NodeSumBackwardCpu));
-  m.impl("norm_relu", TORCH_BOX(&bdp_ext::NormReluCpu));
-  m.impl("norm_relu_backward", TORCH_BOX(&bdp_ext::NormReluBackwardCpu));
+STABLE_TORCH_LIBRARY_IMPL(bdp_ext, BDP_EXT_DEVICE, m) {
+  m.impl("node_sum", TORCH_BOX(&bdp_ext::NodeSumOp));
+  m.impl("node_sum_backward", TORCH_BOX(&bdp_ext::NodeSumBackwardOp));
+  m.impl("norm_relu", TORCH_BOX(&bdp_ext::NormReluOp));
+  m.impl("norm_relu_backward", TORCH_BOX(&bdp_ext::NormReluBackwardOp));
 }

@@ -74,7 +74,7 @@ def build(root: Path, target: Path) -> list[Path]:
         wanted = wish(library, os.environ)
         built = None
         try:
-            options, details = plan(library, wanted, root, torch)
+            options, details = plan(library, wanted, torch)
             built = _cmake(root, library, options)
             outcome = {"built": True, "reason": "", **details}
         except Skip as skip:
@@ -102,9 +102,7 @@ def wish(library: str, environ: Mapping[str, str]) -> str:
     return value
 
 
-def plan(
-    library: str, wanted: str, root: Path, torch: Torch | None
-) -> tuple[dict[str, str], dict[str, Any]]:
+def plan(library: str, wanted: str, torch: Torch | None) -> tuple[dict[str, str], dict[str, Any]]:
     """CMake's options for a library, and what the report says of it.
 
     Raises:
@@ -123,8 +121,6 @@ def plan(
     nvcc = find_nvcc(os.environ) if torch.cuda else None
     check_cuda(torch, nvcc)
     assert nvcc is not None
-    if not list((root / "csrc/cuda").glob("*.cu")):
-        raise Skip("csrc/cuda holds no .cu file.")
     architectures = cuda_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST"), nvcc)
     options["CMAKE_CUDA_COMPILER"] = str(nvcc.home / "bin/nvcc")
     options["CMAKE_CUDA_ARCHITECTURES"] = ";".join(architectures)

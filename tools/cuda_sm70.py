@@ -40,15 +40,15 @@ def install(tries: int = 3) -> None:
         raise RuntimeError(f"cannot install {PACKAGE}: {result.stderr.strip()}")
 
 
-def compile_sm70(header: Path, kernels: Sequence[str]) -> tuple[bytes, str, str, dict[str, str]]:
+def compile_sm70(headers: Sequence[Path], kernels: Sequence[str]) -> tuple[str, str]:
     """Compile instances of kernel templates.
 
     Args:
-        header: the .cuh that defines them.
+        headers: the .cuh files that define them.
         kernels: C++ name expressions, such as "bdp_ext::voe_kernel<4, 1>".
 
     Returns:
-        The cubin, its PTX, the compiler's log with `ptxas -v`, and each kernel's name in them.
+        Their PTX, and the compiler's log with `ptxas -v`.
 
     Raises:
         CompileError: warnings included.
@@ -62,19 +62,19 @@ def compile_sm70(header: Path, kernels: Sequence[str]) -> tuple[bytes, str, str,
         if status:
             raise CompileError(f"{name}: {nvrtc.nvrtcGetErrorString(status).decode()}\n{log()}")
 
-    def text(kind: str) -> bytes:
+    def text(kind: str) -> str:
         size = ctypes.c_size_t()
         if getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size)):
-            return b""
+            return ""
         buffer = ctypes.create_string_buffer(size.value)
         getattr(nvrtc, f"nvrtcGet{kind}")(program, buffer)
-        return buffer.raw
+        return buffer.raw.rstrip(b"\0").decode()
 
     def log() -> str:
-        return text("ProgramLog").rstrip(b"\0").decode()
+        return text("ProgramLog")
 
     program = ctypes.c_void_p()
-    source = f'#include "{header.name}"\n'.encode()
+    source = "".join(f'#include "{header}"\n' for header in headers).encode()
     call("nvrtcCreateProgram", ctypes.byref(program), source, b"sm_70.cu", 0, None, None)
     try:
         for kernel in kernels:
@@ -83,19 +83,13 @@ def compile_sm70(header: Path, kernels: Sequence[str]) -> tuple[bytes, str, str,
             "--gpu-architecture=sm_70",
             "--std=c++17",
             "--device-as-default-execution-space",  # lambdas; nvcc infers it
-            f"--include-path={header.parent}",
             "--ptxas-options=-v",
         ]
         array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         call("nvrtcCompileProgram", program, len(options), array)
-        lowered = {}
-        for kernel in kernels:
-            name = ctypes.c_char_p()
-            call("nvrtcGetLoweredName", program, kernel.encode(), ctypes.byref(name))
-            lowered[kernel] = (name.value or b"").decode()
         warnings = [line for line in log().splitlines() if "warning" in line]
         if any("Architectures prior to" not in line for line in warnings):  # that one we know
             raise CompileError(log())
-        return text("CUBIN"), text("PTX").rstrip(b"\0").decode(), log(), lowered
+        return text("PTX"), log()
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))

@@ -1,7 +1,7 @@
 """What the compilers make of the CUDA kernels, no GPU needed: `python tools/kernel_report.py`.
 
 For each kernel and architecture: registers, spills, shared memory, occupancy, and how wide its
-global loads are in the machine code. sm_70 is compiled by NVRTC 12.9 (tools/cuda_sm70.py), the
+global loads are in PTX. sm_70 is compiled by NVRTC 12.9 (tools/cuda_sm70.py), the
 others by nvcc. Then what each operation moves and how long that takes at a GPU's bandwidth, as
 computed (tools/kernel_traffic.py).
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import cuda_sm70
@@ -28,7 +29,7 @@ import kernel_traffic
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "csrc/cuda"
 CACHE = ROOT / "build/kernel_report"
-FILES = ("el2n", "update_voe", "voe", "capped_topk", "node_sum")
+FILES = ("el2n", "update_voe_", "voe", "capped_topk", "node_sum")
 NVCC_ARCHITECTURES = (75, 80, 90, 100, 120)
 
 
@@ -77,13 +78,10 @@ class Kernel:
         return blocks * warps / limits.warps
 
 
-def tool(name: str) -> str | None:
-    """A program of the CUDA toolkit: in the PATH, under CUDA_HOME, or the one of Triton."""
+def find_nvcc() -> str | None:
+    """In the PATH or under CUDA_HOME."""
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    places = [os.environ.get("PATH", ""), f"{home}/bin"]
-    for folder in sys.path:
-        places.append(f"{folder}/triton/backends/nvidia/bin")
-    return shutil.which(name, path=os.pathsep.join(places))
+    return shutil.which("nvcc", path=os.pathsep.join([os.environ.get("PATH", ""), f"{home}/bin"]))
 
 
 def run(*command: str | Path) -> str:
@@ -141,71 +139,49 @@ def read_log(file: str, log: str) -> dict[str, Kernel]:
     return kernels
 
 
-def read_loads(kernels: dict[str, Kernel], code: str, pattern: str) -> None:
-    """Count the global loads in SASS or PTX by their width."""
+def read_loads(kernels: dict[str, Kernel], ptx: str) -> None:
+    """Count the global loads by their width."""
     name = ""
-    for line in code.splitlines():
-        if match := re.search(r"(?:Function : |\.entry )(\w+)", line):
+    for line in ptx.splitlines():
+        if match := re.search(r"\.entry (\w+)", line):
             name = match[1]
-        elif name in kernels and (match := re.search(pattern, line)):
+        elif name in kernels and (match := re.search(r"\bld\.global([\w.]+)", line)):
             loads, bits = kernels[name].loads, width(match[1])
             loads[bits] = loads.get(bits, 0) + 1
 
 
 def width(suffixes: str) -> str:
-    """Bits of a load from its instruction's suffixes, SASS or PTX."""
-    if match := re.search(r"\.(128|64)\b", suffixes):
-        return match[1]
-    if match := re.search(r"\.v(\d)\.\w(\d+)", suffixes):
-        return str(int(match[1]) * int(match[2]))
-    if match := re.search(r"\.[buf](\d+)|\.[USus](8|16)\b", suffixes):
-        return match[1] or match[2]
-    return "32"
+    """Bits of a load from its instruction's suffixes: `.nc.v4.u32` is 128."""
+    match = re.search(r"(?:\.v(\d))?\.\w(\d+)$", suffixes)
+    assert match is not None, suffixes
+    return str(int(match[1] or 1) * int(match[2]))
 
 
-def compile_nvcc(file: str, architecture: int) -> dict[str, Kernel]:
-    nvcc = tool("nvcc") or "nvcc"
+def compile_nvcc(file: str, architecture: int) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder, "out.cubin")
-        flags = ["-std=c++17", "-O3", "--Werror", "all-warnings", "-Xptxas", "-v,-warn-spills"]
-        log = run(
-            nvcc, *flags, "-cubin", f"-arch=sm_{architecture}", "-o", cubin, SOURCES / f"{file}.cu"
-        )
-        kernels = read_log(file, log)
-        if cuobjdump := tool("cuobjdump"):
-            read_loads(kernels, run(cuobjdump, "-sass", cubin), r"\bLDG(\.[\w.]+)?")
-        else:
-            ptx = Path(folder, "out.ptx")
-            run(
-                nvcc,
-                "-std=c++17",
-                "-ptx",
-                f"-arch=sm_{architecture}",
-                "-o",
-                ptx,
-                SOURCES / f"{file}.cu",
-            )
-            read_loads(kernels, ptx.read_text(), r"\bld\.global(\.[\w.]+)")
-    return kernels
+        command = [find_nvcc() or "nvcc", "-std=c++17", "-O3", f"-I{SOURCES.parent}"]
+        command += ["--Werror", "all-warnings", "-Xptxas", "-v,-warn-spills"]
+        command += ["-cubin", f"-arch=sm_{architecture}", "--keep", "--keep-dir", folder]
+        log = run(*command, "-o", f"{folder}/out.cubin", SOURCES / f"{file}.cu")
+        return Path(folder, f"{file}.ptx").read_text(), log
 
 
-def compile_70(file: str, names: list[str]) -> dict[str, Kernel]:
+def compile_70(file: str, names: list[str]) -> tuple[str, str]:
     """The same instances as nvcc's, by NVRTC."""
-    _, ptx, log, _ = cuda_sm70.compile_sm70(SOURCES / f"{file}.cuh", names)
-    kernels = read_log(file, log)
-    read_loads(kernels, ptx, r"\bld\.global(\.[\w.]+)")
-    if len(kernels) != len(names):
-        raise cuda_sm70.CompileError(f"{file}: sm_70 has {len(kernels)} kernels of {len(names)}")
-    return kernels
+    headers = re.findall(r'"cuda/(\w+\.cuh)"', (SOURCES / f"{file}.cu").read_text())
+    return cuda_sm70.compile_sm70([SOURCES / header for header in headers], names)
+
+
+@cache
+def nvcc_version() -> str:
+    return run(find_nvcc() or "nvcc", "--version")
 
 
 def compiled(file: str, architecture: int, names: list[str]) -> list[Kernel]:
     """The kernels of a file for one architecture, compiled or from build/kernel_report."""
-    digest = hashlib.sha256(
-        f"{architecture} {names} {cuda_sm70.PACKAGE} {tool('cuobjdump')}".encode()
-    )
-    digest.update(run(tool("nvcc") or "nvcc", "--version").encode())
+    digest = hashlib.sha256(f"{architecture} {names} {cuda_sm70.PACKAGE} {nvcc_version()}".encode())
     for path in [
+        SOURCES.parent / "ops.h",
         *sorted(SOURCES.glob("*.*h")),
         SOURCES / f"{file}.cu",
         *sorted(Path(__file__).parent.glob("*.py")),
@@ -214,10 +190,12 @@ def compiled(file: str, architecture: int, names: list[str]) -> list[Kernel]:
     kept = CACHE / f"{file}-{architecture}-{digest.hexdigest()[:16]}.json"
     if kept.is_file():
         return [Kernel(**kernel) for kernel in json.loads(kept.read_text())]
-    compile_one = (
-        compile_70(file, names) if architecture == 70 else compile_nvcc(file, architecture)
-    )
-    kernels = list(compile_one.values())
+    ptx, log = compile_70(file, names) if architecture == 70 else compile_nvcc(file, architecture)
+    found = read_log(file, log)
+    read_loads(found, ptx)
+    kernels = list(found.values())
+    if architecture == 70 and len(kernels) != len(names):
+        raise cuda_sm70.CompileError(f"{file}: sm_70 has {len(kernels)} kernels of {len(names)}")
     CACHE.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps([asdict(kernel) for kernel in kernels]))
     return kernels
@@ -229,7 +207,7 @@ def compile_all(architectures: tuple[int, ...]) -> dict[int, list[Kernel]]:
     Raises:
         CompileError: a kernel does not compile without a warning; to nvcc a spill is one.
     """
-    if tool("nvcc") is None:
+    if find_nvcc() is None:
         raise cuda_sm70.CompileError("there is no nvcc: set CUDA_HOME")
     found: dict[int, list[Kernel]] = defaultdict(list)
     for file in FILES:
@@ -247,8 +225,7 @@ def compile_all(architectures: tuple[int, ...]) -> dict[int, list[Kernel]]:
 def print_kernels(found: dict[int, list[Kernel]]) -> None:
     head = f"{'file':12} {'kernel':58} regs spill shared warps  global loads, bits x count"
     for architecture, kernels in sorted(found.items()):
-        source = "NVRTC 12.9; loads as in PTX" if architecture == 70 else "nvcc; loads as in SASS"
-        print(f"\nsm_{architecture} ({source})\n{head}")
+        print(f"\nsm_{architecture} ({'NVRTC 12.9' if architecture == 70 else 'nvcc'})\n{head}")
         for kernel in kernels:
             name = kernel.name.replace("bdp_ext::", "")
             counts = sorted(kernel.loads.items(), key=lambda load: -int(load[0]))

@@ -356,21 +356,19 @@ class Selection {
 
 }  // namespace
 
-int64_t CappedTopk(const float* score, const void* label, LabelType label_type, int64_t samples,
-                   const int64_t* cap, int64_t classes, int64_t k, bool largest, bool* mask) {
+void CappedTopk(const float* score, const void* label, LabelType label_type, int64_t samples,
+                const int64_t* cap, int64_t classes, int64_t k, bool largest, bool* mask,
+                int64_t* taken) {
+  const auto run = [&](const auto* labels) {
+    *taken = Selection(score, labels, samples, cap, classes, k, largest, mask).Run();
+  };
   switch (label_type) {
     case LabelType::kInt64:
-      return Selection<int64_t>(score, static_cast<const int64_t*>(label), samples, cap, classes, k,
-                                largest, mask)
-          .Run();
+      return run(static_cast<const int64_t*>(label));
     case LabelType::kInt32:
-      return Selection<int32_t>(score, static_cast<const int32_t*>(label), samples, cap, classes, k,
-                                largest, mask)
-          .Run();
-    default:
-      return Selection<int16_t>(score, static_cast<const int16_t*>(label), samples, cap, classes, k,
-                                largest, mask)
-          .Run();
+      return run(static_cast<const int32_t*>(label));
+    case LabelType::kInt16:
+      return run(static_cast<const int16_t*>(label));
   }
 }
 

@@ -160,8 +160,7 @@ inline int64_t capped_topk_layout(int64_t samples, int64_t classes, char* memory
   return bytes;
 }
 
-template <typename L>
-int64_t capped_topk_scratch_bytes(int64_t samples, int64_t classes) {
+inline int64_t capped_topk_scratch_bytes(int64_t samples, int64_t classes) {
   TopkScratch scratch;
   int64_t zeroed;
   return capped_topk_layout(samples, classes, nullptr, &scratch, &zeroed);
@@ -176,6 +175,7 @@ cudaError_t launch_capped_topk(const float* score,  // [N]
                                int64_t* taken,  // []
                                void* memory,    // capped_topk_scratch_bytes, 16-byte aligned
                                cudaStream_t stream) {
+  if (samples == 0) return cudaMemsetAsync(taken, 0, sizeof(int64_t), stream);
   if (samples > INT32_MAX || classes > INT32_MAX)
     return cudaErrorInvalidValue;  // ranks hold 32 bits of index
   TopkScratch scratch;

@@ -27,7 +27,7 @@ using uintptr_t = unsigned long long;
 // template arguments.
 #if defined(BDP_EXT_SIMT)
 #define BDP_EXT_LAUNCH(kernel, grid, block, stream, ...) \
-  simt::launch(__func__, grid, block, 0, stream, [&] { kernel(__VA_ARGS__); })
+  simt::launch(__func__, grid, block, stream, [&] { kernel(__VA_ARGS__); })
 #else
 #define BDP_EXT_LAUNCH(kernel, grid, block, stream, ...) \
   kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)

@@ -1,14 +1,14 @@
-#include "el2n.cuh"
-#include "launch.h"
+#include "cuda/el2n.cuh"
+#include "cuda/run.h"
 
 namespace bdp_ext {
 
-#define BDP_EXT_INSTANTIATE(T)                                                                     \
-  template int64_t el2n_scratch_bytes<T>(int64_t, int64_t);                                        \
-  template cudaError_t launch_el2n<T>(const T*, int64_t, const int64_t*, float*, int64_t, int64_t, \
-                                      void*, cudaStream_t);
-BDP_EXT_INSTANTIATE(float)
-BDP_EXT_INSTANTIATE(Half)
-BDP_EXT_INSTANTIATE(BFloat16)
+void El2n(const Logits& logits, const int64_t* target, float* score) {
+  const auto scratch = Scratch(el2n_scratch_bytes(logits.rows, logits.classes));
+  ByType(logits, [&](const auto* data) {
+    Check(launch_el2n(data, logits.row_stride, target, score, logits.rows, logits.classes,
+                      scratch.get(), CurrentStream()));
+  });
+}
 
 }  // namespace bdp_ext

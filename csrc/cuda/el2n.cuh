@@ -15,7 +15,8 @@
 // - el2n_warp_kernel, C <= 2048: a warp a row, the logits stay in registers.
 // - el2n_block_kernel, larger: a block a row, or several that merge where B is small.
 //
-// An epilogue says what becomes of the score: stored (el2n), or put into the ring (update_voe.cuh).
+// An epilogue says what becomes of the score: stored (el2n), or put into the ring
+// (update_voe_.cuh).
 #pragma once
 
 #include "el2n_row.cuh"
@@ -244,8 +245,7 @@ inline int el2n_splits(int64_t rows, int64_t classes) {
 }
 
 // Bytes of scratch the launchers of el2n and update_voe_ want: rows' tickets, then partial sums.
-template <typename T>
-int64_t el2n_scratch_bytes(int64_t rows, int64_t classes) {
+inline int64_t el2n_scratch_bytes(int64_t rows, int64_t classes) {
   const int splits = el2n_splits(rows, classes);
   return splits == 1 ? 0 : rows * static_cast<int64_t>(sizeof(unsigned) + splits * sizeof(Rivals));
 }

@@ -1,9 +1,10 @@
-#include "launch.h"
-#include "voe.cuh"
+#include "cuda/run.h"
+#include "cuda/voe.cuh"
 
 namespace bdp_ext {
 
-template cudaError_t launch_voe<float>(const float*, int64_t, int64_t, int64_t, float*,
-                                       cudaStream_t);
+void Voe(const float* window, int64_t length, int64_t samples, int64_t row_stride, float* voe) {
+  Check(launch_voe(window, length, samples, row_stride, voe, CurrentStream()));
+}
 
 }  // namespace bdp_ext

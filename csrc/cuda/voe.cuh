@@ -12,8 +12,7 @@
 namespace bdp_ext {
 
 constexpr int kVoeThreads = 128;
-constexpr int kMaxVoeVector = 16;     // 16 slots x 4 samples: 64 scores in registers
-constexpr int kMaxVoeRegisters = 32;  // above, the window is read twice
+constexpr int kMaxVoeVector = 16;  // 16 slots x 4 samples: 64 scores in registers
 static_assert(kVoeThreads % kWarp == 0, "whole warps");
 
 template <int kMost, int kSamples>
@@ -70,49 +69,29 @@ __global__ void __launch_bounds__(kVoeThreads, 1)
 }
 
 #if !defined(__CUDACC_RTC__)
-template <int kMost, int kSamples>
-cudaError_t launch_voe_registers(const float* window, int slots, int64_t samples, int64_t stride,
-                                 float* out, cudaStream_t stream) {
-  const auto kernel = voe_kernel<kMost, kSamples>;
-  const auto blocks =
-      static_cast<unsigned>(ceil_div(samples, static_cast<int64_t>(kVoeThreads) * kSamples));
-  BDP_EXT_LAUNCH(kernel, blocks, kVoeThreads, stream, window, slots, samples, stride, out);
-  return cudaGetLastError();
-}
+// ---- launcher ----
 
-template <typename T>
-cudaError_t launch_voe(const T* window,  // [K, N]
-                       int64_t slots, int64_t samples,
-                       int64_t stride,  // from one slot to the next
-                       float* out,      // [N]
-                       cudaStream_t stream) {
-  static_assert(sizeof(T) == 4, "a float32 ring");
+inline cudaError_t launch_voe(const float* window,  // [K, N]
+                              int64_t slots, int64_t samples,
+                              int64_t stride,  // from one slot to the next
+                              float* out,      // [N]
+                              cudaStream_t stream) {
   if (samples == 0) return cudaSuccess;
   if (slots > INT32_MAX || ceil_div(samples, kVoeThreads) > INT32_MAX) return cudaErrorInvalidValue;
-  const int ring = static_cast<int>(slots);
   // Every slot's scores start at a 16-byte boundary, and N is a multiple of 4.
   const bool aligned = samples % 4 == 0 && stride % 4 == 0 &&
                        reinterpret_cast<uintptr_t>(window) % 16 == 0 &&
                        reinterpret_cast<uintptr_t>(out) % 16 == 0;
-  if (ring <= 4) {
-    return aligned ? launch_voe_registers<4, 4>(window, ring, samples, stride, out, stream)
-                   : launch_voe_registers<4, 1>(window, ring, samples, stride, out, stream);
-  }
-  if (ring <= 8) {
-    return aligned ? launch_voe_registers<8, 4>(window, ring, samples, stride, out, stream)
-                   : launch_voe_registers<8, 1>(window, ring, samples, stride, out, stream);
-  }
-  if (ring <= kMaxVoeVector) {
-    return aligned
-               ? launch_voe_registers<kMaxVoeVector, 4>(window, ring, samples, stride, out, stream)
-               : launch_voe_registers<kMaxVoeVector, 1>(window, ring, samples, stride, out, stream);
-  }
-  if (ring <= kMaxVoeRegisters) {
-    return launch_voe_registers<kMaxVoeRegisters, 1>(window, ring, samples, stride, out, stream);
-  }
-  const auto kernel = voe_long_kernel;
-  const auto blocks = static_cast<unsigned>(ceil_div(samples, kVoeThreads));
-  BDP_EXT_LAUNCH(kernel, blocks, kVoeThreads, stream, window, ring, samples, stride, out);
+  const bool packed = aligned && slots <= kMaxVoeVector;
+  const auto kernel = slots <= 4   ? (packed ? voe_kernel<4, 4> : voe_kernel<4, 1>)
+                      : slots <= 8 ? (packed ? voe_kernel<8, 4> : voe_kernel<8, 1>)
+                      : slots <= kMaxVoeVector
+                          ? (packed ? voe_kernel<kMaxVoeVector, 4> : voe_kernel<kMaxVoeVector, 1>)
+                      : slots <= 32 ? voe_kernel<32, 1>
+                                    : voe_long_kernel;
+  const auto blocks = static_cast<unsigned>(ceil_div(samples, kVoeThreads * (packed ? 4 : 1)));
+  BDP_EXT_LAUNCH(kernel, blocks, kVoeThreads, stream, window, static_cast<int>(slots), samples,
+                 stride, out);
   return cudaGetLastError();
 }
 #endif

@@ -65,7 +65,7 @@ static void stuck_kernel(float* out, bool leaves) {
 }
 
 static void stuck_vote_kernel(float* out, bool some) {
-  if (!some || threadIdx.x % 2 == 0) out[threadIdx.x] = __any_sync(~0u, true) != 0 ? 1.f : 0.f;
+  if (!some || threadIdx.x % 2 == 0) out[threadIdx.x] = __ballot_sync(~0u, true) != 0 ? 1.f : 0.f;
   __syncthreads();
 }
 
@@ -105,7 +105,7 @@ int main(int count, char** names) {
   std::fill(short_in.begin(), short_in.end(), 1.f);
   arrived[0] = 0;
   const auto run = [](const char* name, unsigned blocks, const std::function<void()>& body) {
-    simt::launch(name, blocks, kThreads, 0, nullptr, body);
+    simt::launch(name, blocks, kThreads, nullptr, body);
   };
   run("sum", 1, [&] { sum_kernel(in.data(), out.data(), ok("missing_barrier")); });
   run("warp_sum", 1, [&] { warp_sum_kernel(in.data(), out.data(), ok("missing_syncwarp")); });

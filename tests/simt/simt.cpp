@@ -53,10 +53,9 @@ struct Block {
   const char* kernel = "";
   dim3 grid, size, index;
   std::vector<Thread> threads;
-  std::vector<unsigned char> dynamic;
   const std::function<void()>* body = nullptr;
   int current = 0, alive = 0, at_barrier = 0;
-  int barrier_line = 0, barrier_or = 0, barrier_result = 0;
+  int barrier_line = 0;
   ctx::fcontext_t scheduler = nullptr;
   const void* main_stack = nullptr;
   std::size_t main_stack_size = 0;
@@ -177,7 +176,6 @@ void run_block(const std::vector<int>& order) {
     }
     if (block.at_barrier > 0 && block.at_barrier == count) {
       race::block_barrier();
-      block.barrier_result = block.barrier_or;
       block.at_barrier = 0;
       for (Thread& t : block.threads) t.state = State::kReady;
       moved = true;
@@ -253,7 +251,7 @@ void fail(const char* format, ...) {
   std::_Exit(3);
 }
 
-void launch(const char* kernel, dim3 grid, dim3 size, std::size_t dynamic_bytes, cudaStream_t,
+void launch(const char* kernel, dim3 grid, dim3 size, cudaStream_t,
             const std::function<void()>& body) {
   ++launches;
   const std::size_t count = static_cast<std::size_t>(size.x) * size.y * size.z;
@@ -290,7 +288,6 @@ void launch(const char* kernel, dim3 grid, dim3 size, std::size_t dynamic_bytes,
     block.index =
         dim3(static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
              static_cast<unsigned>(b / grid.x / grid.y));
-    block.dynamic.assign(dynamic_bytes, 0xcb);
     run_block(order);
   }
   block.running = false;
@@ -307,29 +304,22 @@ bool on_own_stack(const void* at) {
 
 dim3 thread_index() { return self().index; }
 dim3 block_index() { return block.index; }
-dim3 block_size() { return block.size; }
 dim3 grid_size() { return block.grid; }
-unsigned char* dynamic_shared() { return block.dynamic.data(); }
 void thread_fence() { race::fence(); }
 
-void sync_threads(int line) { sync_threads_or(line, 0); }
-
-int sync_threads_or(int line, int yes) {
+void sync_threads(int line) {
   Thread& me = self();
   me.line = line;
   if (block.at_barrier == 0) {
     block.barrier_line = line;
-    block.barrier_or = 0;
   } else if (block.barrier_line != line) {
     fail(
         "divergent barrier: this thread is at the __syncthreads of line %d, others wait at line %d",
         line, block.barrier_line);
   }
   ++block.at_barrier;
-  block.barrier_or |= yes != 0;
   me.state = State::kBlockBarrier;
   switch_to_scheduler(false);
-  return block.barrier_result;
 }
 
 void sync_warp(int line, unsigned mask) {
@@ -337,20 +327,16 @@ void sync_warp(int line, unsigned mask) {
        [&](Thread* const*) { race::warp_barrier(block.current / kWarp, mask); });
 }
 
-unsigned vote(int line, Vote kind, unsigned mask, bool yes) {
-  meet(line, Op::kVote, static_cast<int>(kind), mask, yes ? 1 : 0, 0, 32,
-       [&](Thread* const* lanes) {
-         unsigned votes = 0;
-         for (int l = 0; l < kWarp; ++l) {
-           if (lanes[l] != nullptr && lanes[l]->bits != 0) votes |= 1u << l;
-         }
-         const unsigned answer = kind == Vote::kBallot ? votes
-                                 : kind == Vote::kAny  ? votes != 0
-                                                       : votes == mask;
-         for (int l = 0; l < kWarp; ++l) {
-           if (lanes[l] != nullptr) lanes[l]->bits = answer;
-         }
-       });
+unsigned ballot(int line, unsigned mask, bool yes) {
+  meet(line, Op::kVote, 0, mask, yes ? 1 : 0, 0, 32, [&](Thread* const* lanes) {
+    unsigned votes = 0;
+    for (int l = 0; l < kWarp; ++l) {
+      if (lanes[l] != nullptr && lanes[l]->bits != 0) votes |= 1u << l;
+    }
+    for (int l = 0; l < kWarp; ++l) {
+      if (lanes[l] != nullptr) lanes[l]->bits = votes;
+    }
+  });
   return static_cast<unsigned>(self().bits);
 }
 
@@ -369,7 +355,6 @@ std::uint64_t shuffle_bits(int line, Shuffle kind, unsigned mask, std::uint64_t 
            if (kind == Shuffle::kIndex) from = first + ((by % w) + w) % w;
            if (kind == Shuffle::kXor && (l ^ by) < first + w) from = l ^ by;
            if (kind == Shuffle::kUp && l - by >= first) from = l - by;
-           if (kind == Shuffle::kDown && l + by < first + w) from = l + by;
            if (from < 0 || from >= kWarp || lanes[from] == nullptr) {
              fail("line %d: lane %d shuffles from lane %d, which mask 0x%08x leaves out", line, l,
                   from, mask);
@@ -416,11 +401,4 @@ std::uint32_t atomicAdd(std::uint32_t* at, std::uint32_t value) {
 std::uint32_t atomicMax(std::uint32_t* at, std::uint32_t value) {
   return atomically(
       at, [=](std::uint32_t x) { return std::max(x, value); }, __builtin_return_address(0));
-}
-std::uint32_t atomicExch(std::uint32_t* at, std::uint32_t value) {
-  return atomically(at, [=](std::uint32_t) { return value; }, __builtin_return_address(0));
-}
-std::uint32_t atomicCAS(std::uint32_t* at, std::uint32_t expected, std::uint32_t value) {
-  return atomically(
-      at, [=](std::uint32_t x) { return x == expected ? value : x; }, __builtin_return_address(0));
 }

@@ -51,24 +51,20 @@ struct Options {
 extern Options options;
 extern long launches;  // since the start of the program
 
-// Runs `body` once for each thread of the grid. `dynamic_bytes` of shared memory beside the static.
-void launch(const char* kernel, dim3 grid, dim3 block, std::size_t dynamic_bytes,
-            cudaStream_t stream, const std::function<void()>& body);
+// Runs `body` once for each thread of the grid.
+void launch(const char* kernel, dim3 grid, dim3 block, cudaStream_t stream,
+            const std::function<void()>& body);
 
 dim3 thread_index();
 dim3 block_index();
-dim3 block_size();
 dim3 grid_size();
-unsigned char* dynamic_shared();
 
 void sync_threads(int line);
-int sync_threads_or(int line, int yes);
 void sync_warp(int line, unsigned mask = ~0u);
 void thread_fence();
 
-enum class Vote { kBallot, kAny, kAll };
-unsigned vote(int line, Vote kind, unsigned mask, bool yes);
-enum class Shuffle { kIndex, kUp, kDown, kXor };
+unsigned ballot(int line, unsigned mask, bool yes);
+enum class Shuffle { kIndex, kUp, kXor };
 std::uint64_t shuffle_bits(int line, Shuffle kind, unsigned mask, std::uint64_t bits, int operand,
                            int width);
 
@@ -91,29 +87,21 @@ float half_bits_to_float(std::uint16_t bits);
 
 std::uint32_t atomicAdd(std::uint32_t* at, std::uint32_t value);
 std::uint32_t atomicMax(std::uint32_t* at, std::uint32_t value);
-std::uint32_t atomicExch(std::uint32_t* at, std::uint32_t value);
-std::uint32_t atomicCAS(std::uint32_t* at, std::uint32_t expected, std::uint32_t value);
 
 #define __global__ inline
 #define __device__
-#define __host__
 #define __forceinline__ inline
 #define __shared__ static
 #define __launch_bounds__(...)
 #define threadIdx simt::thread_index()
 #define blockIdx (simt::block_index())
-#define blockDim (simt::block_size())
 #define gridDim (simt::grid_size())
 #define __syncthreads() simt::sync_threads(__LINE__)
-#define __syncthreads_or(yes) simt::sync_threads_or(__LINE__, yes)
 #define __syncwarp(...) simt::sync_warp(__LINE__, ##__VA_ARGS__)
 #define __threadfence() simt::thread_fence()
-#define __ballot_sync(mask, yes) simt::vote(__LINE__, simt::Vote::kBallot, mask, yes)
-#define __any_sync(mask, yes) simt::vote(__LINE__, simt::Vote::kAny, mask, yes)
-#define __all_sync(mask, yes) simt::vote(__LINE__, simt::Vote::kAll, mask, yes)
+#define __ballot_sync(mask, yes) simt::ballot(__LINE__, mask, yes)
 #define __shfl_sync(...) simt::shuffle<simt::Shuffle::kIndex>(__LINE__, __VA_ARGS__)
 #define __shfl_up_sync(...) simt::shuffle<simt::Shuffle::kUp>(__LINE__, __VA_ARGS__)
-#define __shfl_down_sync(...) simt::shuffle<simt::Shuffle::kDown>(__LINE__, __VA_ARGS__)
 #define __shfl_xor_sync(...) simt::shuffle<simt::Shuffle::kXor>(__LINE__, __VA_ARGS__)
 
 template <typename T>

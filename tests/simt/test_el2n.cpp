@@ -75,7 +75,7 @@ static void one(std::int64_t rows, std::int64_t classes, int offset, std::int64_
   std::vector<float> first;
   in_every_order([&] {
     Buffer<float> out(rows);
-    Buffer<char> scratch(el2n_scratch_bytes<T>(rows, classes));
+    Buffer<char> scratch(el2n_scratch_bytes(rows, classes));
     const cudaError_t error = launch_el2n(logits.data(), stride, target.data(), out.data(), rows,
                                           classes, scratch.data(), nullptr);
     CHECK(error == cudaSuccess, "error %d", static_cast<int>(error));

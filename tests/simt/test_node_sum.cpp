@@ -1,7 +1,8 @@
 // node_sum and norm_relu, both ways and on every path, against float64; gradients that nobody wants
 // are not written; channels of equal values and far from 0.
 #include "check.h"
-#include "node_sum.cuh"
+#include "node_sum_backward.cuh"
+#include "node_sum_forward.cuh"
 
 using namespace check;
 
@@ -94,16 +95,14 @@ static void one(const Case& c) {
     of_input.reserve(c.normed.size());  // their addresses stay
     std::vector<const float*> input;
     std::vector<float*> grad_input;
-    const std::unique_ptr<bool[]> normed(new bool[c.normed.size()]);
-    std::copy(c.normed.begin(), c.normed.end(), normed.get());
     for (std::int64_t k = 0; k < number; ++k) {
       of_input.emplace_back(size, c.offset);
       input.push_back(inputs[static_cast<std::size_t>(k)].data());
       const bool needed = c.needed[static_cast<std::size_t>(k)];
       grad_input.push_back(needed ? of_input.back().data() : nullptr);
     }
-    NodeTensors node{input.data(), nullptr, normed.get(), number, c.pixels, c.channels};
-    Buffer<char> scratch(node_sum_scratch_bytes<float>(number, c.pixels, c.channels));
+    const NodeInputs node{input.data(), c.normed, number, c.pixels, c.channels};
+    Buffer<char> scratch(node_sum_scratch_bytes(number, c.pixels, c.channels));
     CHECK(launch_node_sum(node, weight.data(), static_cast<float>(kEps), c.relu, y.data(),
                           mean.data(), rstd.data(), scratch.data(), nullptr) == cudaSuccess,
           "launch");
@@ -111,11 +110,10 @@ static void one(const Case& c) {
     near("mean", mean, oracle.mean, 1);
     near("rstd", rstd, oracle.rstd);
 
-    node.grad_input = grad_input.data();
     std::fill(scratch.begin(), scratch.end(), '\xff');
-    CHECK(launch_node_sum_backward(node, weight.data(), mean.data(), rstd.data(), grad.data(),
-                                   c.relu, c.need_weight ? of_weight.data() : nullptr,
-                                   scratch.data(), nullptr) == cudaSuccess,
+    CHECK(launch_node_sum_backward(
+              node, weight.data(), mean.data(), rstd.data(), grad.data(), c.relu, grad_input.data(),
+              c.need_weight ? of_weight.data() : nullptr, scratch.data(), nullptr) == cudaSuccess,
           "launch");
     // The sums of products may cancel: a thousandth of their terms' size is allowed for.
     if (c.need_weight) near("dw", of_weight, oracle.of_weight, static_cast<double>(size) / 50);
@@ -137,9 +135,8 @@ static void constant() {
   for (float& value : x) value = 7.3f;
   weight[0] = 1;
   const float* const input = x.data();
-  const bool normed = true;
-  const NodeTensors node{&input, nullptr, &normed, 1, pixels, channels};
-  Buffer<char> scratch(node_sum_scratch_bytes<float>(1, pixels, channels));
+  const NodeInputs node{&input, {true}, 1, pixels, channels};
+  Buffer<char> scratch(node_sum_scratch_bytes(1, pixels, channels));
   CHECK(launch_node_sum(node, weight.data(), static_cast<float>(kEps), false, y.data(), mean.data(),
                         rstd.data(), scratch.data(), nullptr) == cudaSuccess,
         "launch");
@@ -149,7 +146,7 @@ static void constant() {
 int main() {
   const std::vector<bool> mixed = {true, false, true, true, false};
   const std::vector<bool> all(5, true);
-  for (const std::int64_t channels : {4, 8, 16, 32, 64, 17, 1, 300, 1100}) {
+  for (const std::int64_t channels : {4, 16, 64, 17, 1, 300, 1100}) {
     const std::int64_t pixels = channels > 100 ? 9 : 200;
     one({pixels, channels, mixed, all});
     one({pixels, channels, {true}, {true}, false, true});

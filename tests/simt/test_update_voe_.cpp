@@ -1,6 +1,6 @@
 // update_voe_ on every path: ring rows, duplicates, skipped rows, agreement with voe bit for bit.
 #include "check.h"
-#include "update_voe.cuh"
+#include "update_voe_.cuh"
 #include "voe.cuh"
 
 using namespace check;
@@ -28,7 +28,7 @@ static void one(std::int64_t rows, std::int64_t classes, std::int64_t slots, std
   for (float& x : old_voe) x = -1;  // where nothing is written, this stays
   in_every_order([&] {
     Buffer<float> window(old_window), voe(old_voe), scores(rows), all(samples);
-    Buffer<char> scratch(el2n_scratch_bytes<T>(rows, classes));
+    Buffer<char> scratch(el2n_scratch_bytes(rows, classes));
     CHECK(launch_update_voe_(window.data(), voe.data(), slots, samples, slot, index.data(),
                              logits.data(), classes, target.data(), rows, classes, scratch.data(),
                              nullptr) == cudaSuccess,
@@ -58,7 +58,7 @@ static void one(std::int64_t rows, std::int64_t classes, std::int64_t slots, std
 }
 
 int main() {
-  for (const std::int64_t slots : {1, 2, 5, 10, 31, 32, 33, 40}) {
+  for (const std::int64_t slots : {1, 2, 10, 32, 33}) {
     one<float>(50, 3, slots, 40);
     one<float>(50, 7, slots, 40);
     one<float>(96, 10, slots, 60);
