@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import oracles
 import pytest
-import test_node_sum as nodes
-import test_norm_relu
 import torch
+from ops import test_node_sum as nodes
+from ops import test_norm_relu
 from torch import Tensor
 
 import bdp_ext
