@@ -69,7 +69,7 @@ def implementation() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("dtype", test_el2n.DTYPES)
-@pytest.mark.parametrize("classes", [2, 10, 16, 17, 33, 1000, 2048, 2049, 4500])
+@pytest.mark.parametrize("classes", [2, 17, 1000, 2048, 2049, 4500])
 def test_margins(implementation: str, classes: int, dtype: torch.dtype) -> None:
     margins = torch.linspace(-80, 80, 49 if classes < 2000 else 17)
     logits, target = test_el2n.logits_at_margins(margins, classes, dtype)
@@ -178,9 +178,9 @@ def test_selections(implementation: str, samples: int, classes: int) -> None:
     label = torch.randint(classes, (samples,), generator=generator)
     label[::50], label[7::50] = -1, classes
     cap = torch.randint(-1, 3 + 2 * samples // classes, (classes,), generator=generator)
-    for k in (samples // 3, samples + 1, 2**40):
-        for largest in (False, True):
-            test_capped_topk.check(score, label, cap, k, largest)
+    some = samples // 3
+    for k, largest in ((some, False), (some, True), (samples + 1, False), (2**40, True)):
+        test_capped_topk.check(score, label, cap, k, largest)
 
 
 @pytest.mark.parametrize("slices", [1, 3])
