@@ -1,22 +1,20 @@
 """conv3x3: NAS-Bench-201's dense convolutions and their gradients, beside torch's, which are
 oneDNN's. "reference" is torch's, too, through our door."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import _convolutions
 import numpy as np
 import torch
+from _convolutions import NEEDS
 from _rounds import Bench, Work, faster
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from bdp_ext import ops
-from bdp_ext.ops import reference
 
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels and size of the supernet's cells
-NEEDS = {"input": (True, False), "weight": (False, True), "both": (True, True)}
 
 
 @dataclass(frozen=True)
@@ -91,47 +89,11 @@ def tensors(case: Convolution, device: torch.device) -> Arguments:
     return case.wanted, grad, x, weight
 
 
-def check(run: Callable[[], Any], arguments: Arguments) -> None:
-    """To 1e-5 of the largest number, against float64."""
-    wanted, *operands = arguments
-    grad, x, weight = (a.double() for a in operands)
-    got = run()
-    if wanted == "output":
-        pairs = [(got, reference.conv3x3(x, weight))]
-    else:
-        needs = NEEDS[wanted]
-        expected = reference.conv3x3_backward(grad, x, weight, *needs)
-        pairs = [(got[i], expected[i]) for i in range(2) if needs[i]]
-    for value, exact in pairs:
-        error = (torch.as_tensor(value).to(exact) - exact).abs().max() / exact.abs().max()
-        assert error <= 1e-5, f"off by {error:.1e}"
-
-
-def floors(case: Convolution, arguments: Arguments) -> dict[str, Callable[[], Any]]:
-    """What must be read and written, and the products of F(4x4, 3x3) as a matrix multiplication
-    does them."""
-    _, _, x, _ = arguments
-    passes = 2 if case.wanted == "both" else 1
-    moved = x.numel() * (passes + 1)
-    source, copy = x.new_ones(moved // 2), x.new_empty(moved // 2)
-    products = passes * x.numel() * case.channels * 36 // 16
-    square = x.new_ones(256, 256)
-    rows, out = x.new_ones(products // 256**2, 256), x.new_empty(products // 256**2, 256)
-    return {
-        "copy": partial(copy.copy_, source),
-        "matrix product": partial(torch.mm, rows, square, out=out),
-    }
-
-
 def work(case: Convolution, device: torch.device) -> Work:
+    """The products are those of F(4x4, 3x3)."""
     arguments = tensors(case, device)
     _, _, x, _ = arguments
-    return Work(
-        calls=[arguments],
-        check=partial(check, arguments=arguments),
-        bytes=4 * x.numel() * (3 if case.wanted == "both" else 2),
-        floors=floors(case, arguments),
-    )
+    return _convolutions.work("conv3x3", arguments, x.numel() * case.channels * 36 // 16)
 
 
 BENCH = Bench(

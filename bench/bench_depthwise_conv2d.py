@@ -1,22 +1,20 @@
 """depthwise_conv2d: the DARTS space's depthwise convolutions and their gradients, beside torch's,
 which are oneDNN's. "reference" is torch's, too, through our door."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import _convolutions
 import numpy as np
 import torch
+from _convolutions import NEEDS
 from _rounds import Bench, Work, faster
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from bdp_ext import ops
-from bdp_ext.ops import reference
 
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels and size of the supernet's cells
-NEEDS = {"input": (True, False), "weight": (False, True), "both": (True, True)}
 
 
 @dataclass(frozen=True)
@@ -127,46 +125,10 @@ def tensors(case: Convolution, device: torch.device) -> Arguments:
     return case.wanted, grad, x, weight, case.stride, padding, case.dilation
 
 
-def check(run: Callable[[], Any], arguments: Arguments) -> None:
-    """To 1e-5 of the largest number, against float64."""
-    wanted, *convolution = arguments
-    grad, x, weight, *geometry = (a.double() if isinstance(a, Tensor) else a for a in convolution)
-    got = run()
-    if wanted == "output":
-        pairs = [(got, reference.depthwise_conv2d(x, weight, *geometry))]
-    else:
-        needs = NEEDS[wanted]
-        expected = reference.depthwise_conv2d_backward(grad, x, weight, *geometry, *needs)
-        pairs = [(got[i], expected[i]) for i in range(2) if needs[i]]
-    for value, exact in pairs:
-        error = (torch.as_tensor(value).to(exact) - exact).abs().max() / exact.abs().max()
-        assert error <= 1e-5, f"off by {error:.1e}"
-
-
-def floors(case: Convolution, arguments: Arguments) -> dict[str, Callable[[], Any]]:
-    """What must be read and written, and as many products as a matrix multiplication does them."""
-    _, grad, x, *_ = arguments
-    images = {"output": [x, grad], "input": [x, grad], "weight": [x, grad], "both": [x, x, grad]}
-    moved = sum(image.numel() for image in images[case.wanted])
-    source, copy = x.new_ones(moved // 2), x.new_empty(moved // 2)
-    products = grad.numel() * case.kernel**2 * (2 if case.wanted == "both" else 1)
-    square = x.new_ones(256, 256)
-    rows, out = x.new_ones(products // 256**2, 256), x.new_empty(products // 256**2, 256)
-    return {
-        "copy": partial(copy.copy_, source),
-        "matrix product": partial(torch.mm, rows, square, out=out),
-    }
-
-
 def work(case: Convolution, device: torch.device) -> Work:
     arguments = tensors(case, device)
-    _, grad, x, *_ = arguments
-    return Work(
-        calls=[arguments],
-        check=partial(check, arguments=arguments),
-        bytes=4 * (grad.numel() + x.numel() * (2 if case.wanted == "both" else 1)),
-        floors=floors(case, arguments),
-    )
+    _, grad, *_ = arguments
+    return _convolutions.work("depthwise_conv2d", arguments, grad.numel() * case.kernel**2)
 
 
 BENCH = Bench(

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import _supernets
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d
+from torch.nn.functional import batch_norm
 
 from bdp_ext import ops
 from bdp_ext.spaces import conv3x3, depthwise
@@ -38,15 +38,6 @@ Off = Callable[[], AbstractContextManager[object]]
 
 def never(*_: object) -> bool:
     return False
-
-
-def pools(
-    input: Tensor, stride: int = 1, *, average: bool = True, maximum: bool = True
-) -> tuple[Tensor | None, ...]:
-    return (
-        avg_pool2d(input, 3, stride, 1, count_include_pad=False) if average else None,
-        max_pool2d(input, 3, stride, 1) if maximum else None,
-    )
 
 
 def weighted_norms(
@@ -91,13 +82,12 @@ def no_norm_relu() -> AbstractContextManager[object]:
 OFF: dict[str, Off] = {
     "conv3x3": lambda: patch.object(conv3x3, "_wins", never),
     "depthwise_conv2d": lambda: patch.object(depthwise, "_is_ours", never),
-    "pool3x3": lambda: patch.object(ops, "pool3x3", pools),
     "norm_relu": no_norm_relu,
     "node_sum": lambda: patch.object(ops, "node_sum", weighted_norms),
 }
 USED = {
-    "nas-bench-201": ("conv3x3", "pool3x3", "node_sum"),
-    "darts": ("depthwise_conv2d", "pool3x3", "norm_relu", "node_sum"),
+    "nas-bench-201": ("conv3x3", "node_sum"),
+    "darts": ("depthwise_conv2d", "norm_relu", "node_sum"),
 }
 
 

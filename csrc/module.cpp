@@ -13,16 +13,17 @@ namespace py = pybind11;
 
 namespace {
 
-const char* CpuPath() {
-  switch (bdp_ext::BestIsa()) {
-    case bdp_ext::Isa::kAvx512:
-      return "avx512";
-    case bdp_ext::Isa::kAvx2:
-      return "avx2";
-    case bdp_ext::Isa::kPlain:
-      return "plain";
+const char* CpuPath() { return bdp_ext::kIsaNames[static_cast<int>(bdp_ext::IsaInUse())]; }
+
+// Computes with this instruction set from now on.
+void UseCpuPath(const std::string& name) {
+  for (int i = 0; i <= static_cast<int>(bdp_ext::BestIsa()); ++i) {
+    if (name == bdp_ext::kIsaNames[i]) {
+      bdp_ext::IsaInUse() = static_cast<bdp_ext::Isa>(i);
+      return;
+    }
   }
-  return "unknown";
+  throw py::value_error("this processor has no cpu_path " + name);
 }
 
 py::dict BuildInfo() {
@@ -46,4 +47,5 @@ py::dict BuildInfo() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "bdp_ext's operations in C++ for the CPU; they are called through torch.ops.bdp_ext.";
   m.def("build_info", &BuildInfo, "How this library was built: plain values.");
+  m.def("use_cpu_path", &UseCpuPath, "For tests: compute with avx512, avx2 or plain.");
 }

@@ -142,27 +142,4 @@ void NodeSumBackward(const NodeInputs& node,
                      float* const* grad_input,  // K of [n, C], out; null where not wanted
                      float* grad_weight);       // [K], out; null if not wanted
 
-// The average and the maximum of 3x3 windows, which reach one pixel into a padding that does not
-// count. Images are channels_last.
-struct Pool3x3Shape {
-  int64_t batch;                  // B
-  int64_t channels;               // C
-  int64_t height, width;          // H, W, of the input, >= 1
-  int64_t out_height, out_width;  // H', W'
-  int64_t stride;                 // 1 or 2
-};
-
-// One that is not wanted is null.
-void Pool3x3(const Pool3x3Shape& shape,
-             const float* input,  // [B, H, W, C]
-             float* average,      // [B, H', W', C], out
-             float* maximum);     // [B, H', W', C], out
-
-// The gradient of an output that has none is null; without the maximum's, so may the input be.
-void Pool3x3Backward(const Pool3x3Shape& shape,
-                     const float* grad_average,  // [B, H', W', C]
-                     const float* grad_maximum,  // [B, H', W', C]
-                     const float* input,         // [B, H, W, C]
-                     float* grad_input);         // [B, H, W, C], out
-
 }  // namespace bdp_ext

@@ -258,13 +258,12 @@ def conv3x3_backward(
 def pool3x3(
     input: Tensor, stride: int = 1, *, average: bool = True, maximum: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The average and the maximum of 3x3 windows in one pass, in channels_last. Differentiable,
-    twice and more.
+    """The average and the maximum of 3x3 windows, in channels_last. Differentiable, twice and more.
 
     Windows reach one pixel into a padding that does not count: `avg_pool2d(input, 3, stride, 1,
-    count_include_pad=False)` and `max_pool2d(input, 3, stride, 1)`. On the CPU, float32 is computed
-    here; all else is torch's. The maximum is torch's bit for bit, and so is where its gradient goes
-    (the first of equals, row by row; NaN is the largest, the last one of several).
+    count_include_pad=False)` and `max_pool2d(input, 3, stride, 1)`, which compute it. The maximum's
+    gradient goes where torch's goes: to the first of equals, row by row; NaN is the largest, the
+    last one of several.
 
     Args:
         input: [B, C, H, W], floating point. Another memory format than channels_last costs a copy.
@@ -279,7 +278,9 @@ def pool3x3(
         ValueError: wrong shape, dtype or stride (names the argument and what it got).
     """
     checks.pool3x3(input, stride, average, maximum)
-    averages, maxima = implementation("pool3x3", input)(input, stride, average, maximum)
+    # On a CPU torch's own autograd: it keeps where the maxima are, ours looks for them again.
+    run = reference.pool3x3 if input.is_cpu else implementation("pool3x3", input)
+    averages, maxima = run(input, stride, average, maximum)
     return averages, maxima
 
 

@@ -6,7 +6,6 @@ from torch.nn.functional import conv2d
 
 from bdp_ext import ops
 from bdp_ext.ops import libraries
-from bdp_ext.spaces._compiled import takes
 
 KERNELS, STRIDES, DILATIONS = (3, 5), (1, 2), (1, 2)
 Geometry = tuple[int, int, int]
@@ -75,4 +74,16 @@ def depthwise_backward(
 def _is_ours(input: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     stride, _, dilation = geometry
     has_kernel = weight.shape[2] in KERNELS and stride in STRIDES and dilation in DILATIONS
-    return has_kernel and libraries.loaded("cpu") and takes(input, weight)
+    return has_kernel and takes(input, weight)
+
+
+def takes(input: Tensor, weight: Tensor) -> bool:
+    """Where a compiled convolution can compute at all; who wins there is each module's to say:
+    float32 in channels_last on the CPU, and no autocast to do it in another type."""
+    return (
+        libraries.loaded("cpu")
+        and input.device.type == "cpu"
+        and input.dtype == weight.dtype == torch.float32
+        and input.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+    )

@@ -61,10 +61,6 @@ inline F Select(M m, F yes, F no) { return _mm256_blendv_ps(no, yes, m); }
 inline F SelectLess(F a, F b, F yes, F no) {
   return Select(_mm256_cmp_ps(a, b, _CMP_LT_OQ), yes, no);
 }
-inline F SelectEqual(F a, F b, F yes, F no) {
-  return Select(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), yes, no);
-}
-inline M AboveOrNan(F a, F b) { return _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), IsNan(a)); }
 inline F Without(F x, int64_t lane) {
   const __m256i here = _mm256_cmpeq_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
                                           _mm256_set1_epi32(static_cast<int32_t>(lane)));

@@ -47,12 +47,6 @@ inline F Select(M m, F yes, F no) { return _mm512_mask_blend_ps(m, no, yes); }
 inline F SelectLess(F a, F b, F yes, F no) {
   return Select(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), yes, no);
 }
-inline F SelectEqual(F a, F b, F yes, F no) {
-  return Select(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), yes, no);
-}
-inline M AboveOrNan(F a, F b) {  // a > b, or a is NaN
-  return static_cast<M>(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) | IsNan(a));
-}
 // -inf in the one lane, if there is such a lane; x elsewhere.
 inline F Without(F x, int64_t lane) {
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

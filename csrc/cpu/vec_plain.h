@@ -36,8 +36,6 @@ inline F Select(M m, F yes, F no) { return (F)((m & (M)yes) | (~m & (M)no)); }
 inline F SelectLess(F a, F b, F yes, F no) { return Select((M)(a < b), yes, no); }
 inline F Max(F a, F b) { return Select((M)(a > b), a, b); }
 inline M IsNan(F x) { return (M)(x != x); }
-inline F SelectEqual(F a, F b, F yes, F no) { return Select((M)(a == b), yes, no); }
-inline M AboveOrNan(F a, F b) { return (M)(a > b) | IsNan(a); }
 inline F Without(F x, int64_t lane) {
   const int32_t i = static_cast<int32_t>(lane);
   return Select((M)(M{0, 1, 2, 3} == M{i, i, i, i}), Broadcast(-kInfinity), x);

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import oracles
 import pytest
-import test_node_sum as nodes
-import test_norm_relu
 import torch
 from torch import Tensor
 
 import bdp_ext
 from bdp_ext import ops
+from ops import test_node_sum as nodes
+from ops import test_norm_relu
 
 pytestmark = [
     pytest.mark.gpu,

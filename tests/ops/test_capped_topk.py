@@ -1,5 +1,7 @@
 """capped_topk: the same set as a slow greedy walk, bit for bit."""
 
+import functools
+
 import oracles
 import pytest
 import torch
@@ -40,9 +42,9 @@ def check(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> N
     assert int(taken) == expected_taken
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(20))
 def test_small_random_cases(implementation: str, seed: int) -> None:
-    """2,400 calls: empty and single classes, labels that are none, caps and k below and above."""
+    """800 calls: empty and single classes, labels that are none, caps and k below and above."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int) -> int:
@@ -61,9 +63,20 @@ def test_small_random_cases(implementation: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("sort", [True, False])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_larger_random_cases(implementation: str, threads: int, seed: int, sort: bool) -> None:
     """Classes beyond one cache, parts of threads that end inside a class, ties across them."""
+    arguments, (expected, expected_taken) = large_case(seed, sort)
+    mask, taken = ops.capped_topk(*arguments, largest=seed % 2 == 0)
+    assert torch.equal(mask, expected)
+    assert int(taken) == expected_taken
+
+
+@functools.cache  # the walk takes longer than all implementations together
+def large_case(
+    seed: int, sort: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor, int], tuple[Tensor, int]]:
+    """Arguments, and the greedy walk's answer."""
     generator = torch.Generator().manual_seed(seed)
     samples, classes = 20_000 if seed % 4 else 150_000, [1, 7, 300, 5000][seed % 4]
     score = random_scores(samples, generator)
@@ -71,7 +84,7 @@ def test_larger_random_cases(implementation: str, threads: int, seed: int, sort:
     label = (label.sort().values if sort else label).to(LABELS[seed % 3])
     cap = torch.randint(0, 1 + 2 * samples // classes, (classes,), generator=generator)
     k = int(torch.randint(samples, (), generator=generator))
-    check(score, label, cap, k, largest=seed % 2 == 0)
+    return (score, label, cap, k), oracles.capped_topk(score, label, cap, k, seed % 2 == 0)
 
 
 @pytest.mark.parametrize("dtype", LABELS)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_node_sum import SHAPES, image, worst
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from bdp_ext import ops
+from ops.test_node_sum import SHAPES, image, worst
 
 
 def plain(x: Tensor) -> Tensor:

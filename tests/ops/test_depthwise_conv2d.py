@@ -14,8 +14,8 @@ from bdp_ext import ops
 from bdp_ext.spaces.depthwise import DepthwiseConv2d
 
 GEOMETRIES = list(product((3, 5), (1, 2), (1, 2)))  # kernel, stride, dilation
-CHANNELS = [1, 4, 8, 12, 16, 20, 33, 64]
-SIZES = [(1, 1), (2, 3), (3, 2), (4, 4), (5, 5), (1, 40), (8, 8), (9, 17), (16, 16), (32, 31)]
+CHANNELS = [1, 16, 20, 33]
+SIZES = [(1, 1), (2, 3), (5, 5), (1, 40), (9, 17), (32, 31)]
 BACKWARD = "bdp_ext::depthwise_conv2d_backward"
 
 
@@ -113,7 +113,7 @@ def test_matches_float64_with_any_channels(
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), GEOMETRIES)
-@pytest.mark.parametrize("padding", [0, 1, 3, 6])
+@pytest.mark.parametrize("padding", [0, 3, 6])
 def test_matches_float64_with_any_padding(
     implementation: str, padding: int, kernel: int, stride: int, dilation: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_torch_computes_what_there_is_no_kernel_for(
     )
 
 
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), GEOMETRIES)
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 2, 2)])
 def test_many_pixels_do_not_add_up_their_rounding(kernel: int, stride: int, dilation: int) -> None:
     """The weight gradient of a batch whose products all have one sign, beside torch's."""
     padding = dilation * (kernel // 2)
@@ -201,7 +201,7 @@ def test_no_images(implementation: str) -> None:
     assert torch.equal(grad_weight, torch.zeros_like(weight))
 
 
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), GEOMETRIES)
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 2, 2)])
 def test_does_not_depend_on_the_threads(kernel: int, stride: int, dilation: int) -> None:
     padding = dilation * (kernel // 2)
     for batch, channels, size in ((64, 16, 32), (3, 20, 9), (16, 64, 8)):

@@ -1,7 +1,7 @@
 """The tests of the operations, with Triton's interpreter computing. Run by test_triton.py in a
 process of its own, as TRITON_INTERPRET must be set before triton is imported:
 
-    TRITON_INTERPRET=1 pytest tests/triton_cases.py
+    TRITON_INTERPRET=1 pytest tests/ops/triton_cases.py
 """
 
 import inspect
@@ -10,18 +10,20 @@ from collections.abc import Iterator
 import numpy
 import oracles
 import pytest
-import test_capped_topk
-import test_el2n
-import test_node_sum
-import test_norm_relu
-import test_update_voe
-import test_voe
 import torch
 from oracles import INF, NAN
 from torch import Tensor
 
 import bdp_ext
 from bdp_ext import ops
+from ops import (
+    test_capped_topk,
+    test_el2n,
+    test_node_sum,
+    test_norm_relu,
+    test_update_voe_,
+    test_voe,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # numpy's, of max
 
@@ -43,7 +45,7 @@ SLOW = {
 
 for _module in (
     test_el2n,
-    test_update_voe,
+    test_update_voe_,
     test_voe,
     test_capped_topk,
     test_node_sum,
@@ -54,7 +56,9 @@ for _module in (
             _name.startswith("test_") and "implementation" in inspect.signature(_test).parameters
         )
         if wanted and _name not in SLOW:
-            globals()[f"{_module.__name__}{_name.removeprefix('test')}"] = _test
+            globals()[f"{_module.__name__.removeprefix('ops.')}{_name.removeprefix('test')}"] = (
+                _test
+            )
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def implementation() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("dtype", test_el2n.DTYPES)
-@pytest.mark.parametrize("classes", [2, 10, 16, 17, 33, 1000, 2048, 2049, 4500])
+@pytest.mark.parametrize("classes", [2, 17, 1000, 2048, 2049, 4500])
 def test_margins(implementation: str, classes: int, dtype: torch.dtype) -> None:
     margins = torch.linspace(-80, 80, 49 if classes < 2000 else 17)
     logits, target = test_el2n.logits_at_margins(margins, classes, dtype)
@@ -129,9 +133,9 @@ def order_of_programs(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("rows", "classes"), [(33, 5), (300, 5), (100, 40), (40, 600)])
 def test_duplicates(implementation: str, order_of_programs: None, rows: int, classes: int) -> None:
     """Duplicates within a program's rows, and in those of later programs."""
-    case = test_update_voe.random_case(rows, classes)
+    case = test_update_voe_.random_case(rows, classes)
     index = torch.randint(-1, rows // 4, (rows,), generator=torch.Generator().manual_seed(1))
-    window, voe = test_update_voe.run(case._replace(index=index))
+    window, voe = test_update_voe_.run(case._replace(index=index))
     last = {i: row for row, i in enumerate(index.tolist()) if i >= 0}
     samples, chosen = torch.tensor(list(last)), torch.tensor(list(last.values()))
     assert torch.equal(window[case.slot, samples], ops.el2n(case.logits, case.target)[chosen])
@@ -174,9 +178,9 @@ def test_selections(implementation: str, samples: int, classes: int) -> None:
     label = torch.randint(classes, (samples,), generator=generator)
     label[::50], label[7::50] = -1, classes
     cap = torch.randint(-1, 3 + 2 * samples // classes, (classes,), generator=generator)
-    for k in (samples // 3, samples + 1, 2**40):
-        for largest in (False, True):
-            test_capped_topk.check(score, label, cap, k, largest)
+    some = samples // 3
+    for k, largest in ((some, False), (some, True), (samples + 1, False), (2**40, True)):
+        test_capped_topk.check(score, label, cap, k, largest)
 
 
 @pytest.mark.parametrize("slices", [1, 3])

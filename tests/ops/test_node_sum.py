@@ -23,7 +23,6 @@ SHAPES = [
 PATTERNS = {
     "one": [True],
     "plain": [False],
-    "both": [True, False],
     "darts": [True, True, False] * 3,
     "many": [True] * 25,
 }

