@@ -82,7 +82,7 @@ class Schedule:
                 "sample and an epoch after it; take three epochs or more."
             )
         if not self.prunings:
-            late = f", and no sample drawn in {self.start} epochs" if self.start else ""
+            late = f", and its first batch after {self.start} epochs" if self.start else ""
             stages = " + ".join(map(str, self.stages))
             raise ValueError(
                 f"{stages} epochs leave no pruning with interval {self.interval} and warmup "

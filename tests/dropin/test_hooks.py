@@ -151,10 +151,8 @@ def test_scores_stand_where_the_samples_do(searched, dtype, strided):
 
 def test_a_sample_that_is_drawn_twice():
     """Of one batch its last row counts, of two batches the first."""
-    data, criterion = (
-        Labelled(torch.randn(SAMPLES, CLASSES), Labelled.targets),
-        nn.CrossEntropyLoss(),
-    )
+    data = Labelled(torch.randn(SAMPLES, CLASSES), Labelled.targets)
+    criterion = nn.CrossEntropyLoss()
     loader = DataLoader(data, BATCH, sampler=[0, 1, 0, 2, 0, 3, 4, 5])
     train = bdp_ext.prune(loader, loss=criterion, epochs=8, level="train")
     weight = torch.randn(BATCH, CLASSES, requires_grad=True)
