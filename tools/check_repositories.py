@@ -171,7 +171,7 @@ RUNS = {
     "exps/NATS-algos/search-cell.py": [
         Run(f"AutoDL-Projects, {algorithm}", f"exps/NATS-algos/search-{searched}.py",
             r" *network, criterion = search_model\.cuda\(\), criterion\.cuda\(\).*",
-            "import bdp_ext\nsearch_loader = bdp_ext.prune(search_loader, criterion=criterion, "
+            "import bdp_ext\nsearch_loader = bdp_ext.prune(search_loader, loss=criterion, "
             "epochs=config.epochs)",
             "--dataset cifar10 --data_path DATA --algo " + algorithm + " --use_api 0 "
             "--rand_seed 1 --overwite_epochs 3 " + arguments, folder=".", edits=edits)
@@ -235,11 +235,11 @@ def check(source: Path, run: Run, data: Path, images: int, timeout: int) -> bool
         print(f"FAILED  {run.name}\n{(done.stdout + done.stderr)[-3000:]}")
         return False
     report = json.loads(line.group(1))
-    asked = [row["asked"] for row in report["prunings"]]
+    requested = [row["num_requested"] for row in report["prunings"]]
     train = [row for row in report["prunings"] if row["level"] == "train"]
     print(
         f"{run.name}: {report['epochs']} epochs, {report['unmatched']} forward passes of no batch, "
-        f"samples left {report['left']}, asked {asked}, {report['scores_of_no_call']} of "
+        f"samples left {report['left']}, asked {requested}, {report['scores_of_no_call']} of "
         f"{report['scores']} scores in the windows that no call of the criterion gave"
     )
     return (

@@ -131,6 +131,7 @@ class EpochClock:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._trained = state["trained"]
+        self._passes = [one for one in self._passes if not (one.over and one.single)]
         for _ in range(state["singles"]):
             one = self.open()
             one.drawn = one.trained = 1

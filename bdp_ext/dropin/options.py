@@ -121,7 +121,7 @@ class Options:
         warmup = self.warmup if isinstance(self.warmup, int) else self.warmup[which]
         try:
             return Schedule(
-                stages[0] if len(stages) == 1 else stages,
+                stages,
                 default_interval(stages) if self.interval is None else in_epochs(self.interval),
                 prune,
                 keep,

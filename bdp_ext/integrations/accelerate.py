@@ -20,7 +20,7 @@ except ImportError as error:
 
 
 def prune(
-    train_queue: Any, valid_queue: Any = None, criterion: nn.Module | None = None, **options: Any
+    train_queue: Any, valid_queue: Any = None, loss: nn.Module | None = None, **options: Any
 ) -> Any:
     """`bdp_ext.prune` for loaders that `Accelerator.prepare` has returned.
 
@@ -28,7 +28,7 @@ def prune(
 
     Args:
         train_queue, valid_queue: prepared, without `dispatch_batches`.
-        criterion: and `options`: see `bdp_ext.prune`.
+        loss: and `options`: see `bdp_ext.prune`.
 
     Returns:
         The prepared loaders themselves, now of live samples, with `pruner` and `unpruned`.
@@ -45,7 +45,7 @@ def prune(
                 f"got {type(queue).__name__}; use bdp_ext.prune for plain loaders."
             )
     inside = [queue.base_dataloader for queue in queues] + [None]
-    pruned = prune_loaders(inside[0], inside[1], criterion, **options)
+    pruned = prune_loaders(inside[0], inside[1], loss, **options)
     for queue, loader in zip(queues, pruned if len(queues) > 1 else [pruned], strict=True):
         queue.base_dataloader = loader
     return queues[0] if len(queues) == 1 else tuple(queues)

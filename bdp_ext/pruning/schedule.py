@@ -82,9 +82,10 @@ class Schedule:
                 "sample and an epoch after it; take three epochs or more."
             )
         if not self.prunings:
-            late = f", and no sample drawn in {self.start} epochs" if self.start else ""
+            late = f", and its first batch after {self.start} epochs" if self.start else ""
+            stages = " + ".join(map(str, self.stages))
             raise ValueError(
-                f"{self.epochs} epochs leave no pruning with interval {self.interval} and warmup "
+                f"{stages} epochs leave no pruning with interval {self.interval} and warmup "
                 f"{self.warmup}{late}; take a shorter interval or more epochs."
             )
 

@@ -79,8 +79,9 @@ def estimate_search(config: SearchConfig, size: Size) -> Estimate:
     buffers = sum(buffer.numel() for buffer in supernet.buffers())
     # In float32: every parameter and its momentum (alpha has two), and of every sample its last k
     # errors and their variance.
-    window = config.level_schedule("train").interval if config.pruner_class else -1
-    scores = (window + 1) * images
+    scores = 0
+    if config.pruner_class:
+        scores = (config.level_schedule("train").interval + 1) * images
     disk = 4 * (2 * weights + buffers + scores)
     return Estimate(config.all_epochs, search_samples(config, images), disk)
 

@@ -131,3 +131,36 @@ def test_a_call_without_a_row_is_passed_over(searched):
     logits, none = images + weight, target > CLASSES
     (criterion(logits, target) + criterion(logits[none], target[none]).nan_to_num()).backward()
     assert scored(train) == BATCH
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("strided", [False, True])
+def test_scores_stand_where_the_samples_do(searched, dtype, strided):
+    train, _, criterion = searched
+    images, target = next(iter(train))
+    logits = images + torch.zeros(CLASSES, requires_grad=True)
+    if strided:
+        logits = torch.cat([logits, logits], 1)[:, 2 : 2 + CLASSES]
+    logits = logits.to(dtype)
+    criterion(logits, target).backward()
+    assert scored(train) == BATCH
+    row = train.pruner.levels["train"].pruner.window.scores[0]
+    expected = logits.float() if dtype == torch.float64 else logits
+    assert torch.equal(row[:BATCH], bdp_ext.ops.el2n(expected, target))
+
+
+def test_a_sample_that_is_drawn_twice():
+    """Of one batch its last row counts, of two batches the first."""
+    data = Labelled(torch.randn(SAMPLES, CLASSES), Labelled.targets)
+    criterion = nn.CrossEntropyLoss()
+    loader = DataLoader(data, BATCH, sampler=[0, 1, 0, 2, 0, 3, 4, 5])
+    train = bdp_ext.prune(loader, loss=criterion, epochs=8, level="train")
+    weight = torch.randn(BATCH, CLASSES, requires_grad=True)
+    expected = []
+    for images, target in train:
+        logits = images + weight
+        criterion(logits, target).backward()
+        expected.append(bdp_ext.ops.el2n(logits, target))
+    row = train.pruner.levels["train"].pruner.window.scores[0]
+    assert expected[0][0] != expected[0][2] == row[0] != expected[1][0]
+    assert torch.equal(row[3:6], expected[1][1:])

@@ -1,10 +1,12 @@
 """When a level is pruned and how many samples are to go."""
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
 from bdp_ext.pruning import Schedule
+from bdp_ext.pruning.schedule import default_interval
 
 
 def sizes(schedule: Schedule, initial: int) -> list[int]:
@@ -67,8 +69,41 @@ def test_prunings_are_multiples_below_the_end_and_after_the_warmup(
 
 
 @pytest.mark.parametrize(
+    ("stages", "options", "prunings"),
+    [
+        ((25, 25, 25), {"interval": 5}, tuple(range(5, 75, 5))),
+        ((25, 25, 25), {"interval": 5, "start": 10}, (15, 20, 25, 40, 45, 50, 65, 70)),
+        ((3, 3, 3), {"interval": 2}, (2, 5, 8)),
+        ((4, 5, 4), {"interval": 2}, (2, 4, 6, 8, 11)),
+        ((4, 5, 4), {"interval": 2, "start": 2}, (4, 8)),
+        ((4, 5, 4), {"interval": 2, "start": 3}, ()),
+        ((6, 6), {"interval": 2, "warmup": 3}, (4, 6, 10)),
+        ((2, 9), {"interval": 4}, (6, 10)),
+    ],
+)
+def test_prunings_count_from_the_beginning_of_each_stage(stages, options, prunings):
+    if prunings:
+        schedule = Schedule(stages, ratio=0.1, **options)
+        assert (schedule.prunings, schedule.all_epochs) == (prunings, sum(stages))
+        assert schedule.stage_ends == tuple(accumulate(stages))[:-1]
+    else:
+        with pytest.raises(ValueError, match=r"4 \+ 5 \+ 4 epochs leave no pruning"):
+            Schedule(stages, ratio=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("stages", "interval"),
+    [((3,), 2), ((4,), 2), ((15,), 3), ((50,), 5), ((25, 25, 25), 5), ((12, 40), 3), ((99,), 5)],
+)
+def test_interval_is_a_quarter_of_the_shortest_stage_by_default(stages, interval):
+    assert default_interval(stages) == interval
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"epochs": 2}, "take three epochs or more"),
+        ({"start": -1}, "start must be >= 0"),
         ({"epochs": 5, "interval": 5}, "leave no pruning"),
         ({"warmup": 10}, "leave no pruning"),
         ({"interval": 1}, "at least 2"),
