@@ -18,17 +18,17 @@ from test_run import Silent
 from bdp_ext import cli, pruned_file
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.draw import INK, PAPER
 from bdp_ext.errors import UserError
 from bdp_ext.pruning.pruned import histogram
-from bdp_ext.query import COLUMNS
 from bdp_ext.report import maps, read_runs, style, write_report
+from bdp_ext.report.cells import INK, PAPER
 from bdp_ext.report.svg import inline
 from bdp_ext.report.thumbnails import pruned_images
 from bdp_ext.retrain_config import RetrainConfig
 from bdp_ext.run import run
 from bdp_ext.search import LEVELS
 from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.nas_bench_201_results import COLUMNS
 from bdp_ext.spaces.published import PUBLISHED
 
 SMALL = {

@@ -18,16 +18,16 @@ from bdp_ext import cli
 from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
 from bdp_ext.errors import UserError
-from bdp_ext.query import Benchmark
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import estimate_search, level_sizes, search_samples
 from bdp_ext.reproduce.experiments import EXPERIMENTS
 from bdp_ext.reproduce.plan import runs_of
 from bdp_ext.reproduce.results import Summary, from_record
 from bdp_ext.reproduce.runner import LOG, Runner
-from bdp_ext.reproduce.scale import Size, paper_scale, reduced_scale
+from bdp_ext.reproduce.scale import DataSize, paper_scale, reduced_scale
 from bdp_ext.run import run
 from bdp_ext.search import Search
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
 SCALES = {"paper": paper_scale("/imagenet"), "reduced": reduced_scale("/cifar")}
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "table7")
@@ -114,14 +114,14 @@ def test_equal_settings_are_one_run(scale):
 def test_paper_scale_has_the_papers_settings():
     scale = SCALES["paper"]
     runs = runs_of([EXPERIMENTS["table4"](scale)], scale, 1)
-    for run_ in runs:
-        config = SearchConfig.of(**run_.options)
+    for planned in runs:
+        config = SearchConfig.of(**planned.options)
         assert (config.channels, config.cells, config.batch_size) == (16, 5, 64)
         assert (config.lr, config.alpha_lr, config.interval) == (0.025, 3e-4, 5)
         assert config.epochs == 50 or not config.bdp
     left = {}
-    for run_ in runs:
-        config = SearchConfig.of(**run_.options)
+    for planned in runs:
+        config = SearchConfig.of(**planned.options)
         if config.bdp and config.method == "darts":
             left[config.prune_train] = level_sizes(config, 50_000)["train"][-1] / 25_000
     assert {share: round(100 * kept) for share, kept in left.items()} == {
@@ -163,7 +163,7 @@ def test_estimate_is_what_a_run_takes(tmp_path, bdp):
         def epoch_ended(self, job, record): ...
 
     result = run(config, tmp_path, resume=False, observer=Silent())
-    estimate = estimate_search(config, Size(1437, 10, 8))
+    estimate = estimate_search(config, DataSize(1437, 10, 8))
     assert estimate.epochs == 5
     assert estimate.samples == sum(result["samples"].values()) == search_samples(config, 200)
     search = Search(config, load("digits", image_size=8, limit=200))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bdp_ext.files import write_atomically, write_json
-from bdp_ext.query import Benchmark
+from bdp_ext.reproduce.model import Column, Experiment, Label, Row
 from bdp_ext.reproduce.results import Results, Summary
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Column, Experiment, Label, Row
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
 DECIMALS = {
     "samples": 0,
@@ -142,7 +142,7 @@ class Writer:
         outcomes = {
             outcome.run.name: outcome
             for row in table.rows
-            for group in row.runs or {}
+            for group in row.trials or {}
             for outcome in results.of(row.label, group)
         }
         rules = list(dict.fromkeys(rule for o in outcomes.values() for rule in o.cells))
@@ -212,7 +212,7 @@ class Writer:
                 )
             runs = [
                 {"group": group, **asdict(outcome), "run": outcome.run.name}
-                for group in row.runs or {}
+                for group in row.trials or {}
                 for outcome in results.of(row.label, group)
             ]
             rows.append({"label": row.label, "columns": columns, "runs": runs})
