@@ -38,7 +38,8 @@ def heat_maps(
     """
     rows = math.ceil(len(maps) / columns)
     height = max(0.7, ROW * len(edges))
-    size = (columns * WIDTH / 2, rows * (height + 0.35) + 0.6)
+    width = WIDTH * (0.7 if candidates else 0.5)
+    size = (columns * width, rows * (height + 0.35) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     least, most = np.nanmin([*maps.values()]), np.nanmax([*maps.values()])

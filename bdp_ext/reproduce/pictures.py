@@ -52,7 +52,7 @@ def _curves(searches: Sequence[RecordedRun], benchmark: Benchmark) -> Figure:
 
 
 def _alphas(searches: Sequence[RecordedRun], benchmark: Benchmark) -> Figure:
-    """softmax(alpha) at the end, a row a line of the table and a column a seed."""
+    """softmax(alpha) at the end, in the table's order, seed by seed."""
     ends = {}
     for run in searches:
         found = run.accuracy(benchmark, CIFAR10)[-1]
