@@ -52,9 +52,8 @@ class Plot:
     @property
     def svg(self) -> str:
         """A data URI."""
-        return (
-            f"data:image/svg+xml;base64,{base64.b64encode(rendered(self.figure, 'svg')).decode()}"
-        )
+        content = base64.b64encode(rendered(self.figure, "svg")).decode()
+        return f"data:image/svg+xml;base64,{content}"
 
     @property
     def width(self) -> float:
