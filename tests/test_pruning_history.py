@@ -6,12 +6,12 @@ import signal
 import numpy as np
 import pytest
 import torch
-from bdp_ext.run_folder import Interrupted
 from test_run import CONFIG, Silent
 
 from bdp_ext.data import load, read_some
 from bdp_ext.errors import UserError
 from bdp_ext.pruning import LEVELS
+from bdp_ext.runs.folder import Interrupted
 from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.run import run

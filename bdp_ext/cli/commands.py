@@ -171,13 +171,13 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
     """Look a cell up in NAS-Bench-201."""
-    from bdp_ext.query import COLUMNS, Benchmark, check
+    from bdp_ext.spaces.nas_bench_201_results import COLUMNS, Benchmark, check_architecture
 
     if (run_folder is None) == (arch is None):
         raise UserError("give either --run DIR or --arch STRING.")
     cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
     for architecture in cells.values():
-        check(architecture)
+        check_architecture(architecture)
     benchmark = Benchmark(nb201)
     found = {name: benchmark.cell(architecture) for name, architecture in cells.items()}
     if as_json:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+AGAIN = "package.module:Name that a run was made with: nothing is imported unless named here."
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
@@ -24,11 +26,20 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the plots as .svg and .png.",
 )
-def report(runs: tuple[Path, ...], out: Path, nb201: Path | None, figures: Path | None) -> None:
+@click.option("--space", "spaces", multiple=True, metavar="NAME", help=AGAIN)
+@click.option("--method", "methods", multiple=True, metavar="NAME", help=AGAIN)
+def report(
+    runs: tuple[Path, ...],
+    out: Path,
+    nb201: Path | None,
+    figures: Path | None,
+    spaces: tuple[str, ...],
+    methods: tuple[str, ...],
+) -> None:
     """Show searches, finished or not, in one HTML page with plots.
 
     RUN is a search's --out. The page holds everything it shows: it opens without a network.
     """
     from bdp_ext.report import write_report
 
-    write_report(runs, out, nb201, figures)
+    write_report(runs, out, nb201, figures, spaces=spaces, methods=methods)

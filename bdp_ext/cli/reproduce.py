@@ -73,10 +73,10 @@ def reproduce(
     Runs are in OUT/runs, one folder each; those of equal settings are shared, finished ones are not
     repeated, stopped ones go on. A failed one does not stop the others.
     """
-    from bdp_ext.query import Benchmark
     from bdp_ext.reproduce.scale import paper_scale, reduced_scale
     from bdp_ext.reproduce.session import Session
     from bdp_ext.runs.folder import Interrupted
+    from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
     make = {"paper": paper_scale, "reduced": reduced_scale}[scale_name]
     if data is not None and Path(data).is_dir():

@@ -147,7 +147,7 @@ def _config(given: dict[str, Any]) -> RetrainConfig:
 )
 def draw(genotype: str, space: str | None, out: Path) -> None:
     """Draw an architecture's cells as graphs."""
-    from bdp_ext.draw import draw as draw_graphs
+    from bdp_ext.report.cells import draw as draw_graphs
 
     name, architecture = read_architecture(genotype, space)
     draw_graphs(SPACES[name].graph(architecture), out)

@@ -1,7 +1,7 @@
 """Plots of one run: alpha over the epochs, the histograms of VoE, the pruned images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,44 +11,59 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from bdp_ext.draw import FAINT
 from bdp_ext.pruning.history import edges, histogram
-from bdp_ext.report.runs import Alpha
-from bdp_ext.report.style import WIDTH
+from bdp_ext.report.runs import AlphaHistory, Series
+from bdp_ext.report.style import FAINT, WIDTH
 from bdp_ext.search.pruning_history import PruningRecord
 
 ROW = 0.12  # of a heat map, inches
 
 
-def alpha(values: Alpha) -> Figure:
+def alpha(values: AlphaHistory) -> Figure:
     """Softmax of an alpha: a heat map [edges, epochs] for each candidate (the paper's Fig. 4, over
     time)."""
-    columns = 2
-    rows = math.ceil(len(values.candidates) / columns)
-    height = max(0.7, ROW * len(values.edges))
-    figure = Figure(figsize=(WIDTH, rows * (height + 0.35) + 0.6), layout="constrained")
+    return heat_maps(dict(zip(values.candidates, values.weights, strict=True)), values.edges, 2)
+
+
+def heat_maps(
+    maps: Mapping[str, Series], edges: Sequence[str], columns: int, candidates: Sequence[str] = ()
+) -> Figure:
+    """Parts of alphas, in one scale.
+
+    Args:
+        maps: by their titles, each [edges, epochs] or [edges, candidates].
+        edges: their names.
+        columns: maps beside each other.
+        candidates: their names; none: the columns are epochs.
+    """
+    rows = math.ceil(len(maps) / columns)
+    height = max(0.7, ROW * len(edges))
+    width = WIDTH * (0.7 if candidates else 0.5)
+    size = (columns * width, rows * (height + 0.35) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    epochs = values.weights.shape[2]
-    least, most = np.nanmin(values.weights), np.nanmax(values.weights)
+    least, most = np.nanmin([*maps.values()]), np.nanmax([*maps.values()])
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, name, weights in zip(grid.flat, values.candidates, values.weights, strict=False):
+    for axes, (name, weights) in zip(grid.flat, maps.items(), strict=False):
         axes.set_axis_on()
         axes.grid(False)
         image = axes.imshow(
             weights,
             aspect="auto",
             interpolation="none",  # the page's browser scales it
-            extent=(0.5, epochs + 0.5, len(values.edges) - 0.5, -0.5),
+            extent=(0.5, weights.shape[1] + 0.5, len(edges) - 0.5, -0.5),
             vmin=least,
             vmax=most,
         )
         axes.set_title(name, pad=3)
-        axes.set_yticks(range(len(values.edges)), values.edges, fontsize=6.5)
+        axes.set_yticks(range(len(edges)), edges, fontsize=6.5)
         axes.tick_params(axis="y", length=0, pad=1)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if candidates:
+            axes.set_xticks(range(1, 1 + len(candidates)), candidates, rotation=45, fontsize=6.5)
     for axes in grid[-1]:
-        axes.set_xlabel("epoch")
+        axes.set_xlabel("" if candidates else "epoch")
     bar = figure.colorbar(
         image,
         ax=grid,
@@ -103,7 +118,7 @@ def voe(lost: PruningRecord, color: str) -> Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """Images of one pruning.
 
     Attributes:
@@ -121,7 +136,7 @@ COLUMNS = 8
 LETTERS = 9  # of a class's name below an image
 
 
-def images(rows: Sequence[Row]) -> Figure:
+def images(rows: Sequence[ImageRow]) -> Figure:
     """Pruned images, with the names of their classes below them."""
     title, label, gap = 0.45, 0.3, 0.1  # in images
     heights = [title + (1 + label) * math.ceil(len(row.images) / COLUMNS) for row in rows]

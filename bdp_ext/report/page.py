@@ -1,8 +1,10 @@
 """The page: what is in it, in what order, and in what words."""
 
+import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -12,21 +14,18 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import bdp_ext
-from bdp_ext.draw import picture
 from bdp_ext.errors import UserError
-from bdp_ext.query import COLUMNS, Benchmark, Cell
 from bdp_ext.report import curves, maps, style
-from bdp_ext.report.runs import Run, read_runs
-from bdp_ext.report.svg import inline, render
+from bdp_ext.report.cells import picture
+from bdp_ext.report.output import rendered, write
+from bdp_ext.report.runs import RecordedRun, read_runs
 from bdp_ext.report.thumbnails import pruned_images
-from bdp_ext.runs.files import write_atomically
-from bdp_ext.spaces import find_space
-from bdp_ext.spaces.nas_bench_201 import NasBench201Space
+from bdp_ext.spaces.nas_bench_201_results import COLUMNS, Benchmark
 
 DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "ImageNet16-120"}
 """What NAS-Bench-201's columns are called."""
 UNKNOWN = "not in the file"
-PARTS = {"train": "training", "valid": "validation"}
+LEVEL_NAMES = {"train": "training", "valid": "validation"}
 
 Table = list[tuple[str, list[str]]]
 """Rows: what it is, and of each run a value."""
@@ -50,6 +49,17 @@ class Plot:
     wide: bool = False
     alt: str = ""
 
+    @property
+    def svg(self) -> str:
+        """A data URI."""
+        content = base64.b64encode(rendered(self.figure, "svg")).decode()
+        return f"data:image/svg+xml;base64,{content}"
+
+    @property
+    def width(self) -> float:
+        """In points."""
+        return 72 * self.figure.get_figwidth()
+
 
 @dataclass(frozen=True)
 class Section:
@@ -63,7 +73,13 @@ class Section:
 
 
 def write_report(
-    folders: Sequence[Path], out: Path, nb201: Path | None = None, figures: Path | None = None
+    folders: Sequence[Path],
+    out: Path,
+    nb201: Path | None = None,
+    figures: Path | None = None,
+    *,
+    spaces: Collection[str] = (),
+    methods: Collection[str] = (),
 ) -> None:
     """Write a page about searches, finished or not.
 
@@ -72,82 +88,72 @@ def write_report(
         out: the HTML file; nothing else is needed to read it.
         nb201: a file of NAS-Bench-201 to look cells up in.
         figures: a folder for the plots as .svg and .png.
+        spaces, methods: `package.module:Name` of those that may be imported (see `read_run`).
 
     Raises:
-        UserError: a folder that is no search's, a damaged file, a place that cannot be written.
+        UserError: what `read_run` refuses, or a place that cannot be written.
     """
-    runs = read_runs(folders)
+    runs = read_runs(folders, spaces, methods)
     benchmark = Benchmark(nb201) if nb201 else None
-    cells = {run.name: _look_up(run, benchmark) for run in runs} if benchmark else {}
     with style.applied():
-        sections = [_epochs(runs, benchmark, cells), *_each(runs)]
+        sections = [_epochs(runs, benchmark), *_each(runs)]
         if figures:
             _write_figures(figures, [plot for section in sections for plot in section.plots])
         page = _template().render(
             title=f"Search report: {', '.join(run.name for run in runs)}",
             version=bdp_ext.__version__,
-            runs=[(run.name, style.variable(style.colour(n))) for n, run in enumerate(runs)],
-            tables=[("Summary", _summary(runs)), *_found(runs, cells)],
+            runs=[(run.name, style.colour(number)) for number, run in enumerate(runs)],
+            tables=[("Summary", _summary(runs)), *_found(runs, benchmark)],
             cells=[(run.name, run.architecture) for run in runs],
             sections=sections,
-            svg=lambda plot: Markup(inline(plot.figure, plot.name, plot.alt or plot.caption)),
-            colours=Markup(style.css()),
         )
-    _write(out, page.encode())
+    write(out, page.encode())
 
 
-def _epochs(
-    runs: Sequence[Run], benchmark: Benchmark | None, cells: dict[str, list[Cell | None]]
-) -> Section:
+def _epochs(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> Section:
     """All runs over the epochs."""
     plots = [
         Plot(
             "sizes",
             "Samples of the training and the validation level in each epoch.",
-            curves.sizes(runs),
+            curves.over_epochs(runs, curves.sizes),
         ),
         Plot(
             "balance",
             "Class balance b of the live samples (Eq. 5); 1: all classes are of one size.",
-            curves.balance(runs),
+            curves.over_epochs(runs, curves.balance),
         ),
-        Plot("cost", "Samples forwarded so far, both levels together.", curves.cost(runs)),
+        Plot(
+            "cost",
+            "Samples forwarded so far, both levels together.",
+            curves.over_epochs(runs, curves.cost),
+        ),
         Plot(
             "accuracy",
             "Accuracy of the supernet on the live samples of each level, as it is updated with "
             "them. Once a level is pruned, its easiest or hardest samples are missing.",
-            curves.accuracy(runs),
+            curves.over_epochs(runs, curves.accuracy),
         ),
     ]
     notes = []
     if any("eigenvalue" in record for run in runs for record in run.records):
         caption = "Dominant eigenvalue of the Hessian of the validation loss with respect to alpha."
-        plots.append(Plot("eigenvalue", caption, curves.eigenvalue(runs)))
+        plots.append(Plot("eigenvalue", caption, curves.over_epochs(runs, curves.eigenvalue)))
     else:
         notes.append("No eigenvalue of the Hessian was computed: bdp search --eigenvalue-every 1.")
-    known = {name: found for name, found in cells.items() if any(found)}
-    if benchmark and known:
+    if benchmark and any(_known(run, benchmark) for run in runs):
         for data, title in DATA_SETS.items():
-            column = f"{data}_test"
-            accuracies = {
-                name: np.array([cell.accuracy[column] if cell else np.nan for cell in found])
-                for name, found in known.items()
-            }
-            plots.append(
-                Plot(
-                    f"nb201-{data}",
-                    f"{title} test accuracy, by NAS-Bench-201, of the cell after each epoch.",
-                    curves.benchmark(runs, accuracies, benchmark.best(column)),
-                )
-            )
+            plot = partial(curves.benchmark, results=benchmark, column=f"{data}_test")
+            caption = f"{title} test accuracy, by NAS-Bench-201, of the cell after each epoch."
+            plots.append(Plot(f"nb201-{data}", caption, curves.over_epochs(runs, plot)))
     elif benchmark:
         notes.append("None of the cells is in the file of NAS-Bench-201.")
-    elif any(_in_benchmark(run) for run in runs):
+    elif any(run.in_benchmark for run in runs):
         notes.append("The accuracy of NAS-Bench-201's cells is here with bdp report --nb201 FILE.")
     return Section("epochs", "Over the epochs", plots, notes)
 
 
-def _each(runs: Sequence[Run]) -> list[Section]:
+def _each(runs: Sequence[RecordedRun]) -> list[Section]:
     """Each run by itself."""
     return [
         Section(f"run-{number}", run.name, *_about(run, number), number)
@@ -155,15 +161,14 @@ def _each(runs: Sequence[Run]) -> list[Section]:
     ]
 
 
-def _about(run: Run, number: int) -> tuple[list[Plot], list[str]]:
+def _about(run: RecordedRun, number: int) -> tuple[list[Plot], list[str]]:
     prefix = f"{number + 1}-{_file_name(run.name)}"
     plots, notes = [], []
     for kind, values in run.alphas().items():
         caption = f"Softmax of alpha ({kind}) over the epochs, a map for each candidate."
         plots.append(Plot(f"{prefix}-alpha-{_file_name(kind)}", caption, maps.alpha(values)))
-    space = find_space(run.config.space)
-    if hasattr(space, "graph"):
-        figure = picture(space.graph(run.architecture))
+    if hasattr(run.space, "graph"):
+        figure = picture(run.space.graph(run.architecture))
         plots.append(
             Plot(
                 f"{prefix}-cell",
@@ -174,52 +179,52 @@ def _about(run: Run, number: int) -> tuple[list[Plot], list[str]]:
             )
         )
     else:
-        notes.append(f"The space {run.config.space} draws no cells.")
+        notes.append(f"The space {run.settings['space']} draws no cells.")
 
-    if run.config.pruner_class is None:
+    if not run.pruned:
         return plots, [*notes, "Nothing is pruned in this search (--no-bdp)."]
     if run.lost is None:
         return plots, [*notes, "This run has no record of what was pruned (pruned.npz)."]
     if not any(len(lost.epochs) for lost in run.lost.values()):
         return plots, [*notes, "Nothing has been pruned yet."]
     for level, lost in run.lost.items():
-        if run.config.pruner == "bdp" and lost.histograms.any():  # others score by no VoE
+        if run.settings["pruner"] == "bdp" and lost.histograms.any():  # others score by no VoE
             caption = (
-                f"VoE of the {PARTS[level]} level's live samples before each pruning, and what "
-                "was taken of it. Each row has its own height."
+                f"VoE of the {LEVEL_NAMES[level]} level's live samples before each pruning, and "
+                "what was taken of it. Each row has its own height."
             )
             plots.append(
                 Plot(f"{prefix}-voe-{level}", caption, maps.voe(lost, style.colour(number)))
             )
     for level, lost in run.lost.items():
         if not len(lost.samples):
-            notes.append(f"Nothing has been pruned from the {PARTS[level]} level.")
+            notes.append(f"Nothing has been pruned from the {LEVEL_NAMES[level]} level.")
             continue
         try:
-            rows = pruned_images(run.config, lost)
+            rows = pruned_images(run.settings, lost)
         except UserError as error:
             notes.append(f"The pruned images cannot be shown: {error}")
             break
-        caption = f"Images pruned first and last from the {PARTS[level]} level."
+        caption = f"Images pruned first and last from the {LEVEL_NAMES[level]} level."
         plots.append(Plot(f"{prefix}-images-{level}", caption, maps.images(rows)))
     return plots, notes
 
 
-def _summary(runs: Sequence[Run]) -> Table:
+def _summary(runs: Sequence[RecordedRun]) -> Table:
     rows: list[dict[str, str]] = []
     for run in runs:
-        config, seconds = run.config, run.result["seconds"] if run.result else None
+        settings, seconds = run.settings, run.result["seconds"] if run.result else None
         forwarded, unpruned = run.forwarded()[-1], run.unpruned()[-1]
         last = run.records[-1]
         # The result knows of samples that a pruner forwarded for itself.
         saved = run.result["cost_saved"] if run.result else 1 - forwarded / unpruned
         row = {
-            "space": config.space,
-            "method": config.method,
-            "data": Path(config.data).name,
+            "space": settings["space"],
+            "method": settings["method"],
+            "data": Path(settings["data"]).name,
             "pruning": _pruning(run),
-            "seed": str(config.seed),
-            "epochs": f"{len(run.records)} of {config.all_epochs}",
+            "seed": str(settings["seed"]),
+            "epochs": f"{len(run.records)} of {run.all_epochs}",
             "last epoch's samples": f"{last['train']:,} + {last['valid']:,}",
             "samples forwarded": f"{forwarded:,.0f}",
             "without pruning": f"{unpruned:,.0f}",
@@ -236,46 +241,38 @@ def _summary(runs: Sequence[Run]) -> Table:
     return [(key, [row[key] for row in rows]) for key in rows[0]]
 
 
-def _pruning(run: Run) -> str:
-    config = run.config
-    if config.pruner_class is None:
+def _pruning(run: RecordedRun) -> str:
+    settings = run.settings
+    if not run.pruned:
         return "none"
-    who = "" if config.pruner == "bdp" else f"{config.pruner}: "
-    return f"{who}{config.criterion}, every {config.interval} epochs"
+    who = "" if settings["pruner"] == "bdp" else f"{settings['pruner']}: "
+    return f"{who}{settings['criterion']}, every {settings['interval']} epochs"
 
 
-def _found(runs: Sequence[Run], cells: dict[str, list[Cell | None]]) -> list[tuple[str, Table]]:
+def _found(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> list[tuple[str, Table]]:
     """The last cells' places in NAS-Bench-201."""
-    if not any(any(found) for found in cells.values()):
+    if benchmark is None or not any(_known(run, benchmark) for run in runs):
         return []
-    last = [cells[run.name][-1] if cells[run.name] else None for run in runs]
-    table: Table = []
-    for column in COLUMNS:
-        data, _, split = column.rpartition("_")
-        values = [
-            f"{cell.accuracy[column]:.2f}, place {cell.rank[column]:,}" if cell else UNKNOWN
-            for cell in last
-        ]
-        table.append((f"{DATA_SETS[data]} {split}", values))
-    table.append(("million FLOPs", [f"{cell.flops:.2f}" if cell else UNKNOWN for cell in last]))
-    table.append(
-        ("million parameters", [f"{cell.params:.3f}" if cell else UNKNOWN for cell in last])
-    )
-    of = next(cell.of for found in cells.values() for cell in found if cell)
-    return [(f"Per cent in NAS-Bench-201, and place of {of:,}", table)]
+    splits = [column.rpartition("_") for column in COLUMNS]
+    titles = [f"{DATA_SETS[data]} {split}" for data, _, split in splits]
+    titles += ["million FLOPs", "million parameters"]
+    values = [_results(run, benchmark) or [UNKNOWN] * len(titles) for run in runs]
+    table = [(title, [own[row] for own in values]) for row, title in enumerate(titles)]
+    return [(f"Per cent in NAS-Bench-201, and place of {len(benchmark.rows):,}", table)]
 
 
-def _in_benchmark(run: Run) -> bool:
-    return run.config.space == NasBench201Space.name
-
-
-def _look_up(run: Run, benchmark: Benchmark) -> list[Cell | None]:
-    """Of each epoch's cell its results; None where the file does not have it."""
-    if not _in_benchmark(run):
+def _results(run: RecordedRun, benchmark: Benchmark) -> list[str]:
+    """Of the last cell; none where the file does not have it."""
+    if not (run.in_benchmark and run.architecture in benchmark.rows):
         return []
-    cells = [record["architecture"] for record in run.records]
-    found = {cell: benchmark.cell(cell) for cell in set(cells) & set(benchmark.rows)}
-    return [found.get(cell) for cell in cells]
+    cell = benchmark.cell(run.architecture)
+    places = [f"{cell.accuracy[column]:.2f}, place {cell.rank[column]:,}" for column in COLUMNS]
+    return [*places, f"{cell.flops:.2f}", f"{cell.params:.3f}"]
+
+
+def _known(run: RecordedRun, benchmark: Benchmark) -> bool:
+    """Whether a cell of the run is in the file."""
+    return not np.isnan(run.accuracy(benchmark, COLUMNS[0])).all()
 
 
 def _file_name(text: str) -> str:
@@ -301,11 +298,4 @@ def _write_figures(folder: Path, plots: Sequence[Plot]) -> None:
         raise UserError(f"--figures {folder} cannot be made: {error.strerror}.") from error
     for plot in plots:
         for kind in ("svg", "png"):
-            _write(folder / f"{plot.name}.{kind}", render(plot.figure, kind), "--figures")
-
-
-def _write(path: Path, content: bytes, option: str = "--out") -> None:
-    try:
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise UserError(f"{option} {path} cannot be written: {error.strerror}.") from error
+            write(folder / f"{plot.name}.{kind}", rendered(plot.figure, kind), "--figures")

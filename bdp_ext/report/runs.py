@@ -1,31 +1,35 @@
 """The runs of a report, read from their folders."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bdp_ext.errors import UserError
-from bdp_ext.methods import find_method
+from bdp_ext.methods import Method, find_method
 from bdp_ext.pruning import LEVELS, batches_in_pass, samples_drawn
+from bdp_ext.runs.settings import read_plain
 from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.pruning_history import PruningRecord
 from bdp_ext.search.run import folder
-from bdp_ext.spaces import find_space
+from bdp_ext.spaces import Space, find_space
+from bdp_ext.spaces.nas_bench_201 import NasBench201Space
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 from bdp_ext.spaces.space import Names
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
-class Alpha:
+class AlphaHistory:
     """One alpha over the epochs.
 
     Attributes:
@@ -40,22 +44,41 @@ class Alpha:
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A search, as far as it got.
 
     Attributes:
-        name: unique in the report.
-        config: its settings.
+        name: what the legends say; unique in the report.
+        settings: by the names of `SearchConfig`, plain values.
+        space: of the search.
+        method: of the search.
         records: of each epoch that is over, one at least.
         lost: by level, what was pruned; None: there is no record of it.
         result: None for a run that is not finished.
     """
 
     name: str
-    config: SearchConfig
+    settings: Mapping[str, Any]
+    space: Space
+    method: Method
     records: list[Record]
     lost: dict[str, PruningRecord] | None
     result: Record | None
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all stages."""
+        return int(self.settings["epochs"]) * self.method.stages
+
+    @property
+    def pruned(self) -> bool:
+        """Whether samples are pruned in this search."""
+        return _prunes(self.settings)
+
+    @property
+    def in_benchmark(self) -> bool:
+        """Whether NAS-Bench-201 may have its cells."""
+        return bool(self.settings["space"] == NasBench201Space.name)
 
     @property
     def architecture(self) -> str:
@@ -76,29 +99,36 @@ class Run:
         seen: Series = sum(self.series(f"{level}_seen") for level in LEVELS)  # type: ignore[assignment]
         return seen.cumsum()
 
+    def accuracy(self, benchmark: Benchmark, column: str) -> Series:
+        """[E] per cent by NAS-Bench-201 of the cell after each epoch; NaN: not in the file."""
+        cells = [benchmark.rows.get(record["architecture"], {}) for record in self.records]
+        known = self.in_benchmark
+        return np.array([cell.get(column, np.nan) if known else np.nan for cell in cells], float)
+
     def unpruned(self) -> Series:
         """[E] what that would be had nothing been pruned (`Search.samples_unpruned`)."""
-        config, first = self.config, self.records[0]
-        steps = batches_in_pass(first["train"], config.batch_size)
+        settings, first = self.settings, self.records[0]
+        batch_size = settings["batch_size"]
+        steps = batches_in_pass(first["train"], batch_size)
         counts = []
         valid = 0
         for epoch in range(len(self.records)):
-            valid += epoch % config.epochs >= config.alpha_start
+            valid += epoch % settings["epochs"] >= settings["alpha_start"]
             epochs = {"train": epoch + 1, "valid": valid}
             counts.append(
                 sum(
-                    samples_drawn(first[level], config.batch_size, steps * epochs[level])
+                    samples_drawn(first[level], batch_size, steps * epochs[level])
                     for level in LEVELS
                 )
             )
         return np.array(counts, float)
 
-    def alphas(self) -> dict[str, Alpha]:
+    def alphas(self) -> dict[str, AlphaHistory]:
         """Every alpha over the epochs, by its name; edges' strengths are left out."""
         names = [self._names(epoch) for epoch in range(len(self.records))]
         return {kind: self._alpha(number, kind, names) for number, kind in enumerate(names[0])}
 
-    def _alpha(self, number: int, kind: str, names: Sequence[Names]) -> Alpha:
+    def _alpha(self, number: int, kind: str, names: Sequence[Names]) -> AlphaHistory:
         rows = names[0][kind]
         candidates = list(dict.fromkeys(name for row in rows.values() for name in row))
         weights = np.full((len(candidates), len(rows), len(self.records)), np.nan)
@@ -109,14 +139,12 @@ class Run:
             ):
                 for candidate, value in zip(own, values, strict=True):
                     weights[candidates.index(candidate), row, epoch] = value
-        return Alpha(list(rows), candidates, weights)
+        return AlphaHistory(list(rows), candidates, weights)
 
     def _names(self, epoch: int) -> Names:
         """What the numbers of an epoch's alphas stand for; the epoch counts from 0."""
-        config = self.config
-        space, method = find_space(config.space), find_method(config.method)()
         alphas = self._tensors(epoch)
-        if not hasattr(space, "names"):  # a space of the user's own
+        if not hasattr(self.space, "names"):  # a space of the user's own
             return {
                 f"alpha {number}": {
                     str(row): [str(k) for k in range(alpha.shape[1])] for row in range(len(alpha))
@@ -124,37 +152,80 @@ class Run:
                 for number, alpha in enumerate(alphas)
                 if alpha.dim() == 2
             }
-        stages = min(epoch // config.epochs, config.stages - 1)
-        ends = range(config.epochs - 1, stages * config.epochs, config.epochs)
-        return method.names(space, alphas, [self._tensors(end) for end in ends])
+        epochs = self.settings["epochs"]
+        stages = min(epoch // epochs, self.method.stages - 1)
+        ends = range(epochs - 1, stages * epochs, epochs)
+        return self.method.names(self.space, alphas, [self._tensors(end) for end in ends])
 
     def _tensors(self, epoch: int) -> list[torch.Tensor]:
         return [torch.tensor(alpha) for alpha in self.records[epoch]["alpha"]]
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read searches, finished or not.
+def read_runs(
+    folders: Sequence[Path], spaces: Collection[str] = (), methods: Collection[str] = ()
+) -> list[RecordedRun]:
+    """Read searches, finished or not (see `read_run`), under names that tell them apart."""
+    return [
+        read_run(path, name, spaces, methods)
+        for path, name in zip(folders, _names(folders), strict=True)
+    ]
+
+
+def read_run(
+    path: Path, name: str, spaces: Collection[str] = (), methods: Collection[str] = ()
+) -> RecordedRun:
+    """Read a search, finished or not.
+
+    A folder may come from somebody else, so that no code is imported because a file names it.
+
+    Args:
+        path: the folder.
+        name: of the run.
+        spaces, methods: `package.module:Name` of those that may be imported.
 
     Raises:
-        UserError: a folder that is none of a search, a damaged file, a search without an epoch.
+        UserError: a folder that is none of a search, a damaged file, a search without an epoch, a
+            space or a method that is not ours and not among those given.
     """
-    return [_read(path, name) for path, name in zip(folders, _names(folders), strict=True)]
-
-
-def _read(path: Path, name: str) -> Run:
     if not path.is_dir():
         raise UserError(f"{path} is no folder: give the --out of a search.")
     files = folder(path)
-    config = files.saved_config()
-    if config is None:
+    settings = read_plain(files.config, SearchConfig, files.kind)
+    if settings is None:
         raise UserError(f"{path} holds no {files.config.name}: give the --out of a search.")
+    for key in ("epochs", "batch_size"):
+        if settings[key] < 1:
+            raise UserError(f"{files.config} holds no settings of a search: {key} is below 1.")
+    space = _find("space", find_space, settings, spaces, path)
+    method = _find("method", find_method, settings, methods, path)()
     records = _read_records(files.metrics)
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
     lost = None
-    if config.pruner_class and (path / pruning_history.NAME).exists():
+    if _prunes(settings) and (path / pruning_history.NAME).exists():
         lost = pruning_history.read(path / pruning_history.NAME, LEVELS)
-    return Run(name, config, records, lost, _read_result(files.result))
+    return RecordedRun(name, settings, space, method, records, lost, _read_result(files.result))
+
+
+def _prunes(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["bdp"]) and settings["pruner"] != "none"
+
+
+def _find(
+    option: str,
+    find: Callable[[str], Named],
+    settings: Mapping[str, Any],
+    given: Collection[str],
+    path: Path,
+) -> Named:
+    """What a run's setting names, imported only if it was given."""
+    name = settings[option]
+    if ":" in name and name not in given:
+        raise UserError(
+            f"{path} names code of somebody's own, which is imported only if you name it again: "
+            f"--{option} {name}"
+        )
+    return find(name)
 
 
 def _read_records(path: Path) -> list[Record]:

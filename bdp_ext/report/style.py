@@ -1,4 +1,4 @@
-"""How the plots look: their colours by what they are for, on light and on dark paper."""
+"""How the pictures look."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,24 +6,10 @@ from typing import Any
 
 import matplotlib
 
-from bdp_ext.draw import FAINT, INK, NODE_EDGE, NODE_FACE, PAPER
-
-GRID = "#d8dee4"
+INK, FAINT, GRID, PAPER = "#1f2328", "#9aa4af", "#d8dee4", "#ffffff"
+NODE_FACE, NODE_EDGE = "#dbe9f6", "#2b5b8a"
 RUNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of the first, second, ... run: Okabe and Ito's, which colour-blind people tell apart."""
-
-DARK = {
-    INK: "#e6e8eb",
-    FAINT: "#7d8793",
-    GRID: "#363c44",
-    PAPER: "#14171b",
-    NODE_FACE: "#1f3a57",
-    NODE_EDGE: "#7fb2e5",
-    **dict(
-        zip(RUNS, ("#4aa8e0", "#ff8243", "#2fc596", "#e39cc6", "#f0b93c", "#9fd8ff"), strict=True)
-    ),
-}
-"""What stands for a colour on dark paper. Files have the colours on the left."""
 
 WIDTH = 4.4
 """Inches: a column of a paper, and a phone's width at the size of the text."""
@@ -67,15 +53,3 @@ def applied() -> Iterator[None]:
 def colour(number: int) -> str:
     """The colour of a run, counted from 0."""
     return RUNS[number % len(RUNS)]
-
-
-def variable(light: str) -> str:
-    """The CSS variable of a colour."""
-    return f"--c{light[1:]}"
-
-
-def css() -> str:
-    """The variables of all colours, light and dark; paper that is printed on is light."""
-    light = ";".join(f"{variable(colour)}:{colour}" for colour in DARK)
-    dark = ";".join(f"{variable(colour)}:{other}" for colour, other in DARK.items())
-    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"

@@ -1,23 +1,29 @@
 """The images that were pruned first and last, read back from the data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from bdp_ext.data import read_some
 from bdp_ext.errors import UserError
-from bdp_ext.report.maps import COLUMNS, Row
-from bdp_ext.search.config import SearchConfig
+from bdp_ext.report.maps import COLUMNS, ImageRow
 from bdp_ext.search.pruning_history import PruningRecord
 
 SHOWN = 2 * COLUMNS
+Samples = NDArray[np.int32]
+
 SIDE = 64  # pixels at most
 
 
-def pruned_images(config: SearchConfig, lost: PruningRecord) -> list[Row]:
+def pruned_images(settings: Mapping[str, Any], lost: PruningRecord) -> list[ImageRow]:
     """The first images of the first pruning that took some, and the last ones of the last.
 
     Args:
+        settings: of the search.
         lost: one sample at least.
 
     Raises:
@@ -31,30 +37,30 @@ def pruned_images(config: SearchConfig, lost: PruningRecord) -> list[Row]:
     for what, pruning, part in (("first", some[0], head), ("last", some[-1], tail)):
         if part.start < part.stop:
             voe = lost.voe[part]
-            score = "VoE" if config.pruner == "bdp" else "score"
+            score = "VoE" if settings["pruner"] == "bdp" else "score"
             title = (
                 f"{what}, after epoch {lost.epochs[pruning]}: "
                 f"{score} {voe.min():.1e} to {voe.max():.1e}"
             )
-            rows.append(_row(config, title, lost.samples[part], lost.labels[part]))
+            rows.append(_row(settings, title, lost.samples[part], lost.labels[part]))
     return rows
 
 
-def _row(config: SearchConfig, title: str, samples: "np.ndarray", expected: "np.ndarray") -> Row:
+def _row(settings: Mapping[str, Any], title: str, samples: Samples, expected: Samples) -> ImageRow:
     index = torch.from_numpy(samples).long()
     images, labels, classes = read_some(
-        config.data,
+        settings["data"],
         index,
-        image_size=config.image_size,
-        limit=config.limit_train,
-        subset=config.subset,
-        seed=config.seed,
+        image_size=settings["image_size"],
+        limit=settings["limit_train"],
+        subset=settings["subset"],
+        seed=settings["seed"],
     )
     if labels.tolist() != expected.tolist():
-        raise UserError(f"the images of {config.data} are not those that this search saw.")
+        raise UserError(f"the images of {settings['data']} are not those that this search saw.")
     height, width = images.shape[2:]
     scale = SIDE / max(height, width)
     if scale < 1:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         images = F.interpolate(images, size, mode="bilinear", antialias=True)
-    return Row(title, images, [classes[label] for label in labels.tolist()])
+    return ImageRow(title, images, [classes[label] for label in labels.tolist()])

@@ -9,7 +9,7 @@ from torch import nn
 
 from bdp_ext.methods import find_method
 from bdp_ext.pruning import batches_in_pass, samples_drawn
-from bdp_ext.reproduce.scale import Size
+from bdp_ext.reproduce.scale import DataSize
 from bdp_ext.retrain.config import RetrainConfig
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.spaces import SPACES, Supernet, find_space
@@ -35,7 +35,7 @@ class Estimate:
         )
 
 
-def images_used(config: SearchConfig | RetrainConfig, size: Size) -> int:
+def images_used(config: SearchConfig | RetrainConfig, size: DataSize) -> int:
     """Training images of a run, both levels'."""
     if config.subset is not None:
         return round(config.subset * size.images)
@@ -71,7 +71,7 @@ def search_samples(config: SearchConfig, images: int) -> int:
     return total
 
 
-def estimate_search(config: SearchConfig, size: Size) -> Estimate:
+def estimate_search(config: SearchConfig, size: DataSize) -> Estimate:
     """Of a search on a data set of this size."""
     images = images_used(config, size)
     supernet = _supernet_of(config, size)
@@ -86,7 +86,7 @@ def estimate_search(config: SearchConfig, size: Size) -> Estimate:
     return Estimate(config.all_epochs, search_samples(config, images), disk)
 
 
-def estimate_retrain(config: RetrainConfig, size: Size) -> Estimate:
+def estimate_retrain(config: RetrainConfig, size: DataSize) -> Estimate:
     """Of a retraining on a data set of this size; its architecture is but a stand-in."""
     network = _network(
         config.space,
@@ -103,7 +103,7 @@ def estimate_retrain(config: RetrainConfig, size: Size) -> Estimate:
     return Estimate(config.epochs, config.epochs * images_used(config, size), disk)
 
 
-def stand_in(config: SearchConfig, size: Size) -> str:
+def stand_in(config: SearchConfig, size: DataSize) -> str:
     """An architecture of the search's space, for what can be known before it is done."""
     alphas = [torch.zeros(alpha.shape) for alpha in _supernet_of(config, size).alphas()]
     return find_space(config.space).derive(alphas)["architecture"]
@@ -114,7 +114,7 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
     return sum(estimates, Estimate())
 
 
-def _supernet_of(config: SearchConfig, size: Size) -> Supernet:
+def _supernet_of(config: SearchConfig, size: DataSize) -> Supernet:
     pixels = config.image_size or size.pixels
     return _supernet(
         config.space, config.method, config.channels, config.cells, size.classes, pixels

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from bdp_ext.reproduce import nas_bench_201, retrained
+from bdp_ext.reproduce.model import Experiment
 from bdp_ext.reproduce.pruners import pruners
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Experiment
 
 EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "table1": nas_bench_201.table1,

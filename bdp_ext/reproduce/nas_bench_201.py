@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used
-from bdp_ext.reproduce.lines import (
+from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table, Trial, Trials
+from bdp_ext.reproduce.rows import (
     CIFAR10,
-    RULES,
+    COMPARED,
     accuracies,
+    all_columns,
     at_random,
-    every,
     own_columns,
     paper_rows,
     search,
@@ -19,18 +20,21 @@ from bdp_ext.reproduce.lines import (
     unpruned,
 )
 from bdp_ext.reproduce.scale import Options, Scale
-from bdp_ext.reproduce.table import Column, Experiment, Label, Row, Runs, Table, Work
 
 
 def table1(scale: Scale) -> Experiment:
     splits = {f"{10 * s:.0f} : {10 * (1 - s):.0f}": s for s in (0.1, 0.3, 0.5, 0.7, 0.9)}
     rows = paper_rows(
         paper.TABLE1,
-        {k: every(unpruned(search(train_share=s))) for k, s in splits.items()},
+        {k: all_columns(unpruned(search(train_share=s))) for k, s in splits.items()},
         1,
     )
     controls = tuple(
-        Row((f"5 : 5, as many steps as {label}",), (), every(shortened(search(), scale, 2 * share)))
+        Row(
+            (f"5 : 5, as many steps as {label}",),
+            (),
+            all_columns(shortened(search(), scale, 2 * share)),
+        )
         for label, share in splits.items()
         if share != 0.5
     )
@@ -42,7 +46,7 @@ def table1(scale: Scale) -> Experiment:
         accuracies({"cifar10": "", "cifar100": ""}) + own_columns(),
         rows + controls,
         tuple(((a,), (b,)) for a, b in pairs),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "table1",
@@ -61,25 +65,25 @@ def table2(scale: Scale) -> Experiment:
     half: Options = {"pruner": "el2n", "keep_train": 0.5, "keep_valid": 0.5}
     combinations = [(a, b) for a in ("Low", "High") for b in ("Low", "High")]
     baseline = unpruned(search())
-    runs: dict[str | Label, Runs] = {
-        pair: every(search(criterion=f"{pair[0]}-{pair[1]}".lower(), **half))
+    trials: dict[str | Label, Trials] = {
+        pair: all_columns(search(criterion=f"{pair[0]}-{pair[1]}".lower(), **half))
         for pair in combinations
     }
-    runs["DARTS [26]"] = every(baseline)
+    trials["DARTS [26]"] = all_columns(baseline)
     fewer = images_used(scale.search_config(baseline.search), scale.sizes[CIFAR10]) // 2
     pruned = search(criterion="low-high", **half)
     controls = (
-        Row(("random half", ""), (), every(unpruned(search(limit_train=fewer)))),
-        Row(("as cheap as EL2N", ""), (), every(shortened(pruned, scale))),
+        Row(("random half", ""), (), all_columns(unpruned(search(limit_train=fewer)))),
+        Row(("as cheap as EL2N", ""), (), all_columns(shortened(pruned, scale))),
     )
     others = [("DARTS [26]", ""), *(row.label for row in controls)]
     table = Table(
         "Table 2. One-shot EL2N pruning of 50 % of both levels, DARTS on NAS-Bench-201",
         ("T", "V"),
         accuracies({"cifar10": "", "cifar100": ""}) + own_columns(),
-        paper_rows(paper.TABLE2, runs, 2) + controls,
+        paper_rows(paper.TABLE2, trials, 2) + controls,
         tuple((pair, other) for pair in combinations for other in others),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "table2",
@@ -95,14 +99,14 @@ def table3(scale: Scale) -> Experiment:
     groups = {"cifar10": CIFAR10, "cifar100": "cifar100", "in16": "imagenet16-120"}
     taken = [shares(a, b) for a, b in scale.shares]
 
-    def with_shares(change: Callable[[Work], Work]) -> Runs:
+    def with_shares(change: Callable[[Trial], Trial]) -> Trials:
         return {
             data: tuple(change(search(data, **share)) for share in taken)
             for data in groups.values()
         }
 
-    def criterion(name: str) -> Callable[[Work], Work]:
-        return lambda work: replace(work, search={**work.search, "criterion": name})
+    def criterion(name: str) -> Callable[[Trial], Trial]:
+        return lambda trial: replace(trial, search={**trial.search, "criterion": name})
 
     pairs = [(a, b) for a in ("Low", "High") for b in ("Low", "High")]
     rows = paper_rows(
@@ -111,7 +115,7 @@ def table3(scale: Scale) -> Experiment:
     controls = (
         Row(("random", "random"), (), with_shares(at_random)),
         Row(("unpruned", ""), (), {data: (unpruned(search(data)),) for data in groups.values()}),
-        Row(("unpruned, same cost", ""), (), with_shares(lambda work: shortened(work, scale))),
+        Row(("unpruned, same cost", ""), (), with_shares(lambda trial: shortened(trial, scale))),
     )
     headers = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "Img.16-120"}
     columns = tuple(
@@ -125,7 +129,7 @@ def table3(scale: Scale) -> Experiment:
         columns + own_columns(CIFAR10),
         rows + controls,
         tuple((pair, row.label) for pair in pairs for row in controls),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "table3",
@@ -139,31 +143,31 @@ def table3(scale: Scale) -> Experiment:
 
 
 def table4(scale: Scale) -> Experiment:
-    def pruned(method: str, data: str, share: float) -> Work:
+    def pruned(method: str, data: str, share: float) -> Trial:
         own = {"method": method} if method != "darts" else {}
         return search(data, **own, **shares(share, share))
 
     names = {"darts": "DARTS", "beta-darts": "β-DARTS"}
-    runs: dict[str | Label, Runs] = {
-        "DARTS(1st) [26]": every(unpruned(search())),
-        "DARTS(2nd) [26]": every(unpruned(search(method="darts-2nd"))),
-        "β-DARTS† [48]": every(unpruned(search(method="beta-darts"))),
+    trials: dict[str | Label, Trials] = {
+        "DARTS(1st) [26]": all_columns(unpruned(search())),
+        "DARTS(2nd) [26]": all_columns(unpruned(search(method="darts-2nd"))),
+        "β-DARTS† [48]": all_columns(unpruned(search(method="beta-darts"))),
     }
     for method, name in names.items():
-        runs[f"{name} w/ BDP†"] = every(pruned(method, CIFAR10, 0.3))
-        runs[f"{name} w/ BDP‡"] = every(pruned(method, "cifar100", 0.2))
-        runs[f"{name} w/ BDP"] = every(pruned(method, CIFAR10, 0.4))
+        trials[f"{name} w/ BDP†"] = all_columns(pruned(method, CIFAR10, 0.3))
+        trials[f"{name} w/ BDP‡"] = all_columns(pruned(method, "cifar100", 0.2))
+        trials[f"{name} w/ BDP"] = all_columns(pruned(method, CIFAR10, 0.4))
     for label in scale.left_out:
-        runs.pop(label, None)
+        trials.pop(label, None)
     controls: list[Row] = []
     pairs: list[tuple[Label, Label]] = []
     for (method, name), baseline in zip(
         names.items(), ("DARTS(1st) [26]", "β-DARTS† [48]"), strict=True
     ):
-        work = pruned(method, CIFAR10, 0.3)
+        trial = pruned(method, CIFAR10, 0.3)
         own = (
-            Row((f"{name}, random instead of BDP†",), (), every(at_random(work))),
-            Row((f"{name}, as cheap as BDP†",), (), every(shortened(work, scale))),
+            Row((f"{name}, random instead of BDP†",), (), all_columns(at_random(trial))),
+            Row((f"{name}, as cheap as BDP†",), (), all_columns(shortened(trial, scale))),
         )
         controls += own
         marks = ("†", "‡", "")
@@ -178,9 +182,9 @@ def table4(scale: Scale) -> Experiment:
             *accuracies({"cifar10": "", "cifar100": "", "in16": ""}),
             *own_columns(),
         ),
-        paper_rows(paper.TABLE4, runs, 1) + tuple(controls),
+        paper_rows(paper.TABLE4, trials, 1) + tuple(controls),
         tuple(pairs),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "table4",
@@ -196,7 +200,7 @@ def table4(scale: Scale) -> Experiment:
 def table7(scale: Scale) -> Experiment:
     # The paper's lines are those of Table 4: searched on CIFAR-10 with .3 a pruning for the columns
     # of CIFAR-10, on CIFAR-100 with .2 for those of CIFAR-100.
-    def pruned(method: str, balance: str) -> Runs:
+    def pruned(method: str, balance: str) -> Trials:
         own = {
             **({"method": method} if method != "darts" else {}),
             **({"balance": balance} if balance != "paper" else {}),
@@ -206,7 +210,7 @@ def table7(scale: Scale) -> Experiment:
             "cifar100": (search("cifar100", **own, **shares(0.2, 0.2)),),
         }
 
-    runs: dict[str | Label, Runs] = {
+    trials: dict[str | Label, Trials] = {
         (f"{name} w/ BDP", answer): pruned(method, balance)
         for method, name in (("darts", "DARTS"), ("beta-darts", "β-DARTS"))
         for answer, balance in (("yes", "paper"), ("no", "none"))
@@ -220,11 +224,11 @@ def table7(scale: Scale) -> Experiment:
         Row(("DARTS w/ BDP", formula), (), {CIFAR10: pruned("darts", name)[CIFAR10]})
         for name, formula in formulas.items()
     )
-    work = search()
+    trial = search()
     controls = (
-        Row(("DARTS, unpruned", ""), (), {CIFAR10: (unpruned(work),)}),
-        Row(("DARTS, random instead of BDP", "yes"), (), {CIFAR10: (at_random(work),)}),
-        Row(("DARTS, as cheap as BDP", ""), (), {CIFAR10: (shortened(work, scale),)}),
+        Row(("DARTS, unpruned", ""), (), {CIFAR10: (unpruned(trial),)}),
+        Row(("DARTS, random instead of BDP", "yes"), (), {CIFAR10: (at_random(trial),)}),
+        Row(("DARTS, as cheap as BDP", ""), (), {CIFAR10: (shortened(trial, scale),)}),
     )
     ours = ("DARTS w/ BDP", "yes")
     table = Table(
@@ -237,12 +241,12 @@ def table7(scale: Scale) -> Experiment:
             Column("b in the end, validation", "balance_valid", CIFAR10, paper=False),
             Column("Data (%)", "left", CIFAR10, paper=False),
         ),
-        paper_rows(paper.TABLE7, runs, 2) + others + controls,
+        paper_rows(paper.TABLE7, trials, 2) + others + controls,
         (
             *((ours, row.label) for row in (Row(("DARTS w/ BDP", "no")), *others, *controls)),
             (("β-DARTS w/ BDP", "yes"), ("β-DARTS w/ BDP", "no")),
         ),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "table7",
@@ -258,10 +262,10 @@ def _searches(scale: Scale, eigenvalues: bool) -> tuple[Row, ...]:
     """DARTS with and without BDP, and the controls."""
     own: Options = {"eigenvalue_every": scale.eigenvalue_every} if eigenvalues else {}
     return (
-        Row(("DARTS",), (), every(unpruned(search(**own)))),
-        Row(("DARTS w/ BDP",), (), every(search(**own))),
-        Row(("random instead of BDP",), (), every(at_random(search()))),
-        Row(("as cheap as BDP",), (), every(shortened(search(), scale))),
+        Row(("DARTS",), (), all_columns(unpruned(search(**own)))),
+        Row(("DARTS w/ BDP",), (), all_columns(search(**own))),
+        Row(("random instead of BDP",), (), all_columns(at_random(search()))),
+        Row(("as cheap as BDP",), (), all_columns(shortened(search(), scale))),
     )
 
 
@@ -274,7 +278,7 @@ def _figure(scale: Scale, title: str, eigenvalues: bool, *columns: Column) -> Ta
         (*accuracies({"cifar10": ""}), *own_columns(), *columns),
         rows,
         tuple((bdp, other) for other in (baseline, *controls)),
-        RULES,
+        COMPARED,
     )
 
 

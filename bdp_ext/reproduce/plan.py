@@ -9,11 +9,11 @@ from typing import Any
 
 from bdp_ext.errors import UserError
 from bdp_ext.reproduce.estimate import Estimate, estimate_retrain, estimate_search, stand_in
-from bdp_ext.reproduce.scale import Options, Scale, Size
-from bdp_ext.reproduce.table import Experiment, Work
+from bdp_ext.reproduce.model import Experiment, Trial
+from bdp_ext.reproduce.scale import DataSize, Options, Scale
 from bdp_ext.retrain.config import RetrainConfig
 from bdp_ext.retrain.run import folder as retrain_folder
-from bdp_ext.runs.settings import option
+from bdp_ext.runs.settings import option, read_plain
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.run import folder as search_folder
 from bdp_ext.spaces.architecture import read_architecture
@@ -23,7 +23,7 @@ SPELT_OUT = {"space", "method", "data", "bdp", "pruner", "protocol"}
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One command with a folder.
 
     Attributes:
@@ -37,8 +37,8 @@ class Run:
     name: str
     command: str
     options: Options
-    size: Size
-    after: "Run | None" = None
+    size: DataSize
+    after: "PlannedRun | None" = None
 
     def command_line(self, runs: Path, device: str) -> list[str]:
         """What starts it, or goes on with what is there.
@@ -66,7 +66,7 @@ class Run:
         """
         path = runs / self.name
         files = search_folder(path) if self.command == "search" else retrain_folder(path)
-        saved = files.saved_config()
+        saved = read_plain(files.config, files.settings, files.kind)
         if saved is None:
             return False
         differences = self._wanted(runs).differences(saved)
@@ -91,36 +91,36 @@ class Run:
         return RetrainConfig.of(**self.options, genotype=genotype)
 
 
-def run_of(work: Work, scale: Scale, seed: int) -> Run:
+def run_of(trial: Trial, scale: Scale, seed: int) -> PlannedRun:
     """The run whose result is asked for: the search, or the retraining after it."""
-    search = _search(work.search, scale, seed)
-    return search if work.retrain is None else _retrain(search, work, scale, seed)
+    search = _search(trial.search, scale, seed)
+    return search if trial.retrain is None else _retrain(search, trial, scale, seed)
 
 
-def runs_of(experiments: Iterable[Experiment], scale: Scale, seeds: int) -> list[Run]:
+def runs_of(experiments: Iterable[Experiment], scale: Scale, seeds: int) -> list[PlannedRun]:
     """All runs of these experiments, each once, a search before what is trained after it."""
-    runs: dict[str, Run] = {}
+    runs: dict[str, PlannedRun] = {}
     for experiment in experiments:
         for seed in range(seeds):
             for table in experiment.tables:
                 for row in table.rows:
-                    for works in (row.runs or {}).values():
-                        for work in works:
-                            last = run_of(work, scale, seed)
+                    for trials in (row.trials or {}).values():
+                        for trial in trials:
+                            last = run_of(trial, scale, seed)
                             for run in (last.after, last):
                                 if run is not None:
                                     runs.setdefault(run.name, run)
     return list(runs.values())
 
 
-def _search(own: Options, scale: Scale, seed: int) -> Run:
+def _search(own: Options, scale: Scale, seed: int) -> PlannedRun:
     own = _distinct(own, scale)
     options = {**scale.search_options(own), "seed": seed}
     parts = [own["space"]] if "space" in own else []
     parts += [own.get("method", "darts"), scale.alias(own["data"])]
     parts += [own.get("pruner", "bdp") if own.get("bdp", True) else "unpruned"]
     parts += [*_settings(own), str(seed)]
-    return Run("-".join(parts), "search", options, scale.sizes[own["data"]])
+    return PlannedRun("-".join(parts), "search", options, scale.sizes[own["data"]])
 
 
 def _distinct(own: Options, scale: Scale) -> Options:
@@ -135,12 +135,12 @@ def _distinct(own: Options, scale: Scale) -> Options:
     return kept
 
 
-def _retrain(search: Run, work: Work, scale: Scale, seed: int) -> Run:
-    own = work.retrain or {}
-    space = work.search["space"]
+def _retrain(search: PlannedRun, trial: Trial, scale: Scale, seed: int) -> PlannedRun:
+    own = trial.retrain or {}
+    space = trial.search["space"]
     options = {**scale.retrain_options(space, own), "seed": seed}
     name = "-".join([search.name, "trained", scale.alias(own["data"]), *_settings(own)])
-    return Run(name, "retrain", options, scale.sizes[own["data"]], search)
+    return PlannedRun(name, "retrain", options, scale.sizes[own["data"]], search)
 
 
 def _settings(own: Options) -> list[str]:

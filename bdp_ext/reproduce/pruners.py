@@ -1,25 +1,27 @@
 """Ways of pruning beside each other: a table that the paper does not have."""
 
 from bdp_ext.pruning.baselines import PRUNERS
-from bdp_ext.reproduce.lines import (
-    RULES,
+from bdp_ext.reproduce.model import Column, Experiment, Row, Table
+from bdp_ext.reproduce.rows import (
+    COMPARED,
     accuracies,
+    all_columns,
     at_random,
-    every,
     own_columns,
     search,
     shortened,
     unpruned,
 )
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Column, Experiment, Row, Table
 
 
 def pruners(scale: Scale) -> Experiment:
     bdp = search()
     special = {"bdp": bdp, "none": unpruned(bdp), "random": at_random(bdp)}
-    rows = [Row((name,), (), every(special.get(name) or search(pruner=name))) for name in PRUNERS]
-    rows.append(Row(("none, as cheap as bdp",), (), every(shortened(bdp, scale))))
+    rows = [
+        Row((name,), (), all_columns(special.get(name) or search(pruner=name))) for name in PRUNERS
+    ]
+    rows.append(Row(("none, as cheap as bdp",), (), all_columns(shortened(bdp, scale))))
     table = Table(
         "Ways of pruning, DARTS on NAS-Bench-201",
         ("pruner",),
@@ -30,7 +32,7 @@ def pruners(scale: Scale) -> Experiment:
         ),
         tuple(rows),
         tuple((("bdp",), row.label) for row in rows[1:]),
-        RULES,
+        COMPARED,
     )
     return Experiment(
         "pruners",

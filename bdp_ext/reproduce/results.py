@@ -9,11 +9,11 @@ from pathlib import Path
 from scipy.special import stdtrit
 
 from bdp_ext.errors import UserError
-from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.measure import Measures, architectures, measure
-from bdp_ext.reproduce.plan import Run, run_of
+from bdp_ext.reproduce.model import Column, Label, Row, Table
+from bdp_ext.reproduce.plan import PlannedRun, run_of
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Column, Label, Row, Table
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
 CONFIDENCE = 0.95
 
@@ -31,7 +31,7 @@ class Outcome:
     """
 
     seed: int
-    run: Run
+    run: PlannedRun
     measures: Measures
     cells: Mapping[str, str]
     failure: str = ""
@@ -71,11 +71,13 @@ class Summary:
         return self.mean - reach, self.mean + reach
 
 
-Source = Callable[[Run, int], Outcome]
+OutcomeReader = Callable[[PlannedRun, int], Outcome]
 """(a run, its seed) -> what came of it."""
 
 
-def from_folders(runs: Path, benchmark: Benchmark | None, failures: Mapping[str, str]) -> Source:
+def from_folders(
+    runs: Path, benchmark: Benchmark | None, failures: Mapping[str, str]
+) -> OutcomeReader:
     """Outcomes of runs that have been made.
 
     Args:
@@ -84,7 +86,7 @@ def from_folders(runs: Path, benchmark: Benchmark | None, failures: Mapping[str,
         failures: name of a run -> why it has no result.
     """
 
-    def outcome(run: Run, seed: int) -> Outcome:
+    def outcome(run: PlannedRun, seed: int) -> Outcome:
         if run.name in failures:
             return Outcome(seed, run, {}, {}, failures[run.name])
         return Outcome(seed, run, measure(run, runs, benchmark), architectures(run, runs))
@@ -92,7 +94,7 @@ def from_folders(runs: Path, benchmark: Benchmark | None, failures: Mapping[str,
     return outcome
 
 
-def from_record(path: Path) -> Source:
+def from_record(path: Path) -> OutcomeReader:
     """Outcomes that an experiment's .json file has kept.
 
     Raises:
@@ -106,7 +108,7 @@ def from_record(path: Path) -> Source:
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is no record that `bdp reproduce` has written.") from error
 
-    def outcome(run: Run, seed: int) -> Outcome:
+    def outcome(run: PlannedRun, seed: int) -> Outcome:
         if run.name not in kept:
             raise UserError(
                 f"{path} has no run {run.name}: give the --scale, --seeds and --set that it was "
@@ -128,16 +130,16 @@ class Results:
         outcome: of each run.
     """
 
-    def __init__(self, table: Table, scale: Scale, seeds: int, outcome: Source) -> None:
+    def __init__(self, table: Table, scale: Scale, seeds: int, outcome: OutcomeReader) -> None:
         self.table = table
         self.outcomes: Outcomes = {
             row.label: {
                 group: [
-                    outcome(run_of(work, scale, seed), seed)
+                    outcome(run_of(trial, scale, seed), seed)
                     for seed in range(seeds)
-                    for work in works
+                    for trial in trials
                 ]
-                for group, works in (row.runs or {}).items()
+                for group, trials in (row.trials or {}).items()
             }
             for row in table.rows
         }
@@ -158,7 +160,7 @@ class Results:
 
     def why_not(self, row: Row, column: Column) -> str:
         """Why a cell of the table has nothing of ours."""
-        if row.runs is None:
+        if row.trials is None:
             return "not run"
         failures = {outcome.failure for outcome in self.of(row.label, column.group)} - {""}
         return "; ".join(sorted(failures))

@@ -3,9 +3,16 @@
 from typing import Any
 
 from bdp_ext.reproduce import paper
-from bdp_ext.reproduce.lines import CIFAR10, at_random, every, paper_rows, shortened, unpruned
+from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table, Trial, Trials
+from bdp_ext.reproduce.rows import (
+    CIFAR10,
+    all_columns,
+    at_random,
+    paper_rows,
+    shortened,
+    unpruned,
+)
 from bdp_ext.reproduce.scale import Options, Scale
-from bdp_ext.reproduce.table import Column, Experiment, Label, Row, Runs, Table, Work
 
 METHODS = {
     "DARTS": "darts",
@@ -16,10 +23,10 @@ METHODS = {
 TOP1 = ("top-1", "top1")
 
 
-def trained(data: str, on: str, space: str, **own: Any) -> Work:
+def trained(data: str, on: str, space: str, **own: Any) -> Trial:
     """A search on `data` whose architecture is trained on `on`."""
     protocol = {"protocol": "imagenet" if on == "imagenet" else "cifar"}
-    return Work({"data": data, "space": space, **own}, {"data": on, **protocol})
+    return Trial({"data": data, "space": space, **own}, {"data": on, **protocol})
 
 
 def _cost(group: str = "") -> tuple[Column, ...]:
@@ -41,21 +48,21 @@ def table5(scale: Scale) -> Experiment:
     )
 
 
-def _on(data: str, method: str, **own: Any) -> Work:
+def _on(data: str, method: str, **own: Any) -> Trial:
     return trained(data, data, "darts", method=method, **own)
 
 
 def _cifar(scale: Scale) -> Table:
     groups = ("cifar10", "cifar100")
 
-    def both(method: str, **own: Any) -> Runs:
+    def both(method: str, **own: Any) -> Trials:
         return {data: (_on(data, method, **own),) for data in groups}
 
-    def searched_on(data: str) -> Runs:
+    def searched_on(data: str) -> Trials:
         return {on: (trained(data, on, "darts", method="beta-darts", bdp=False),) for on in groups}
 
     cheaper: Options = {"interval": 2, "prune_train": 0.4, "prune_valid": 0.4}
-    runs: dict[str | Label, Runs] = {
+    trials: dict[str | Label, Trials] = {
         "DARTS(1st) [26]": both("darts", bdp=False),
         "DARTS(2nd) [26]": {CIFAR10: (_on(CIFAR10, "darts-2nd", bdp=False),)},
         "P-DARTS [6]": both("p-darts", bdp=False),
@@ -66,7 +73,7 @@ def _cifar(scale: Scale) -> Table:
         "DARTS w/ BDP (0.04 days)": {CIFAR10: (_on(CIFAR10, "darts", **cheaper),)},
     }
     for label in scale.left_out:
-        runs.pop(label, None)
+        trials.pop(label, None)
     baselines = {
         "DARTS": "DARTS(1st) [26]",
         "β-DARTS": "β-DARTS† [48]",
@@ -76,10 +83,10 @@ def _cifar(scale: Scale) -> Table:
     controls: list[Row] = []
     pairs: list[tuple[Label, Label]] = []
     for name, method in METHODS.items():
-        work = _on(CIFAR10, method)
+        trial = _on(CIFAR10, method)
         own = (
-            Row((f"{name}, random instead of BDP",), (), {CIFAR10: (at_random(work),)}),
-            Row((f"{name}, as cheap as BDP",), (), {CIFAR10: (shortened(work, scale),)}),
+            Row((f"{name}, random instead of BDP",), (), {CIFAR10: (at_random(trial),)}),
+            Row((f"{name}, as cheap as BDP",), (), {CIFAR10: (shortened(trial, scale),)}),
         )
         controls += own
         others = [(baselines[name],), *(row.label for row in own)]
@@ -95,7 +102,7 @@ def _cifar(scale: Scale) -> Table:
             Column("CIFAR-100 Acc (%)", "top1", "cifar100", "best"),
             *_cost(CIFAR10),
         ),
-        paper_rows(paper.TABLE5, runs, 1, slice(0, 6)) + tuple(controls),
+        paper_rows(paper.TABLE5, trials, 1, slice(0, 6)) + tuple(controls),
         tuple(pairs),
         (TOP1,),
     )
@@ -104,10 +111,10 @@ def _cifar(scale: Scale) -> Table:
 def _imagenet(scale: Scale) -> Table:
     marks = {"†": "cifar10", "‡": "cifar100", "*": "imagenet"}
 
-    def cell(method: str, mark: str, **own: Any) -> Runs:
-        return every(trained(marks[mark], "imagenet", "darts", method=method, **own))
+    def cell(method: str, mark: str, **own: Any) -> Trials:
+        return all_columns(trained(marks[mark], "imagenet", "darts", method=method, **own))
 
-    runs: dict[str | Label, Runs] = {
+    trials: dict[str | Label, Trials] = {
         "PC-DARTS* [44]": cell("pc-darts", "*", bdp=False),
         "P-DARTS‡ [6]": cell("p-darts", "‡", bdp=False),
         "β-DARTS‡ [48]": cell("beta-darts", "‡", bdp=False),
@@ -119,11 +126,11 @@ def _imagenet(scale: Scale) -> Table:
         "PC-DARTS w/ BDP‡": cell("pc-darts", "‡"),
         "PC-DARTS w/ BDP*": cell("pc-darts", "*"),
     }
-    work = trained("imagenet", "imagenet", "darts", method="pc-darts")
+    trial = trained("imagenet", "imagenet", "darts", method="pc-darts")
     controls = (
         Row(("DARTS†",), (), cell("darts", "†", bdp=False)),
-        Row(("PC-DARTS*, random instead of BDP",), (), every(at_random(work))),
-        Row(("PC-DARTS*, as cheap as BDP",), (), every(shortened(work, scale))),
+        Row(("PC-DARTS*, random instead of BDP",), (), all_columns(at_random(trial))),
+        Row(("PC-DARTS*, as cheap as BDP",), (), all_columns(shortened(trial, scale))),
     )
     return Table(
         "Table 5, right. The DARTS space on ImageNet",
@@ -135,7 +142,7 @@ def _imagenet(scale: Scale) -> Table:
             Column("Top5 (%)", "top5", show="best"),
             *_cost(),
         ),
-        paper_rows(paper.TABLE5, runs, 1, slice(6, 11)) + controls,
+        paper_rows(paper.TABLE5, trials, 1, slice(6, 11)) + controls,
         (
             (("DARTS w/ BDP†",), ("DARTS†",)),
             *((("PC-DARTS w/ BDP*",), other) for other in (("PC-DARTS* [44]",), *labels(controls))),
@@ -150,19 +157,19 @@ def labels(rows: tuple[Row, ...]) -> list[Label]:
 
 
 def table6(scale: Scale) -> Experiment:
-    def layers(method: str, **own: Any) -> Work:
+    def layers(method: str, **own: Any) -> Trial:
         return trained("imagenet", "imagenet", "mobilenet", method=method, **own)
 
-    work = layers("darts")
-    runs: dict[str | Label, Runs] = {
-        "β-DARTS [49]": every(layers("beta-darts", bdp=False)),
-        "DARTS w/ BDP": every(work),
-        "β-DARTS w/BDP": every(layers("beta-darts")),
+    trial = layers("darts")
+    trials: dict[str | Label, Trials] = {
+        "β-DARTS [49]": all_columns(layers("beta-darts", bdp=False)),
+        "DARTS w/ BDP": all_columns(trial),
+        "β-DARTS w/BDP": all_columns(layers("beta-darts")),
     }
     controls = (
-        Row(("DARTS",), (), every(unpruned(work))),
-        Row(("DARTS, random instead of BDP",), (), every(at_random(work))),
-        Row(("DARTS, as cheap as BDP",), (), every(shortened(work, scale))),
+        Row(("DARTS",), (), all_columns(unpruned(trial))),
+        Row(("DARTS, random instead of BDP",), (), all_columns(at_random(trial))),
+        Row(("DARTS, as cheap as BDP",), (), all_columns(shortened(trial, scale))),
     )
     table = Table(
         "Table 6. The MobileNet-like space on ImageNet",
@@ -176,7 +183,7 @@ def table6(scale: Scale) -> Experiment:
             Column("Proxy data", ""),
             *_cost(),
         ),
-        paper_rows(paper.TABLE6, runs, 1) + controls,
+        paper_rows(paper.TABLE6, trials, 1) + controls,
         (
             *((("DARTS w/ BDP",), row.label) for row in controls),
             (("β-DARTS w/BDP",), ("β-DARTS [49]",)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bdp_ext.reproduce.plan import Run
+from bdp_ext.reproduce.plan import PlannedRun
 from bdp_ext.runs.folder import Interrupted, stop_signals
 
 LOG = "log.txt"
@@ -18,10 +18,10 @@ POLL = 0.2  # seconds between looks at the processes
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedRun:
     """A run under way."""
 
-    run: Run
+    run: PlannedRun
     process: "subprocess.Popen[bytes]"
     lock: IO[bytes]
     since: float
@@ -47,7 +47,7 @@ class Runner:
         self.device = device
         self.say = say
 
-    def complete(self, runs: Sequence[Run]) -> dict[str, str]:
+    def complete(self, runs: Sequence[PlannedRun]) -> dict[str, str]:
         """Do what is left of these runs.
 
         Args:
@@ -62,7 +62,7 @@ class Runner:
         """
         self.failures: dict[str, str] = {}
         self.done = {run.name for run in runs if run.finished(self.runs)}
-        self.started: list[Started] = []
+        self.started: list[StartedRun] = []
         waiting = [run for run in runs if run.name not in self.done]
         self.say(f"{len(runs)} runs, of which {len(self.done)} are finished.")
         with stop_signals() as stop:
@@ -77,7 +77,7 @@ class Runner:
                 raise Interrupted
         return self.failures
 
-    def _begin(self, run: Run) -> bool:
+    def _begin(self, run: PlannedRun) -> bool:
         """Start a run if its turn has come; whether nothing more is to be begun of it."""
         if run.after and run.after.name in self.failures:
             self._fail(run, f"its search failed: {self.failures[run.after.name]}")
@@ -106,10 +106,10 @@ class Runner:
                 pass_fds=(lock.fileno(),),
                 start_new_session=True,  # Ctrl-C is passed on once, by _stop
             )
-        self.started.append(Started(run, process, lock, time.monotonic()))
+        self.started.append(StartedRun(run, process, lock, time.monotonic()))
         return True
 
-    def _end(self, started: Started) -> None:
+    def _end(self, started: StartedRun) -> None:
         self.started.remove(started)
         started.lock.close()
         run, code = started.run, started.process.returncode
@@ -122,7 +122,7 @@ class Runner:
         else:
             self._fail(run, _last_line(self.runs / run.name / LOG))
 
-    def _fail(self, run: Run, why: str) -> None:
+    def _fail(self, run: PlannedRun, why: str) -> None:
         self.failures[run.name] = why
         self.say(f"     failed    {run.name}: {why}")
 

@@ -13,7 +13,7 @@ Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Size:
+class DataSize:
     """A training set's images, their classes, and their height and width."""
 
     images: int
@@ -41,7 +41,7 @@ class Scale:
 
     name: str
     data: Mapping[str, str]
-    sizes: Mapping[str, Size]
+    sizes: Mapping[str, DataSize]
     search: Mapping[str, Options]
     methods: Mapping[str, Options]
     on_imagenet: Mapping[str, Options]
@@ -106,10 +106,10 @@ def paper_scale(imagenet: str) -> Scale:
             "imagenet": imagenet,
         },
         sizes={
-            "cifar10": Size(50_000, 10, 32),
-            "cifar100": Size(50_000, 100, 32),
-            "imagenet16-120": Size(151_700, 120, 16),
-            "imagenet": Size(1_281_167, 1000, 224),
+            "cifar10": DataSize(50_000, 10, 32),
+            "cifar100": DataSize(50_000, 100, 32),
+            "imagenet16-120": DataSize(151_700, 120, 16),
+            "imagenet": DataSize(1_281_167, 1000, 224),
         },
         search={},
         methods={},
@@ -155,7 +155,7 @@ def reduced_scale(folder: str) -> Scale:
     return Scale(
         name="reduced",
         data=dict.fromkeys(names, folder),
-        sizes=dict.fromkeys(names, Size(4000, 10, 32)),
+        sizes=dict.fromkeys(names, DataSize(4000, 10, 32)),
         search={
             "nas-bench-201": {**small, "channels": 8, "cells": 1},
             "darts": {**short, "channels": 8, "cells": 3},

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bdp_ext.query import Benchmark
 from bdp_ext.reproduce.experiments import EXPERIMENTS
+from bdp_ext.reproduce.model import Experiment
 from bdp_ext.reproduce.pictures import FORMATS, draw
-from bdp_ext.reproduce.plan import Run, runs_of
-from bdp_ext.reproduce.results import Results, Source, from_folders, from_record
+from bdp_ext.reproduce.plan import PlannedRun, runs_of
+from bdp_ext.reproduce.results import OutcomeReader, Results, from_folders, from_record
 from bdp_ext.reproduce.runner import Runner
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Experiment
-from bdp_ext.reproduce.tables import Writer
+from bdp_ext.reproduce.writer import Writer
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
 
 class Session:
@@ -27,7 +27,7 @@ class Session:
         self.scale = scale
         self.seeds = seeds
         self.experiments = [EXPERIMENTS[name](scale) for name in names]
-        self.runs: list[Run] = runs_of(self.experiments, scale, seeds)
+        self.runs: list[PlannedRun] = runs_of(self.experiments, scale, seeds)
 
     @property
     def needs_benchmark(self) -> bool:
@@ -87,7 +87,7 @@ class Session:
             drawn = [out / f"{experiment.name}.{FORMATS[0]}"] if experiment.picture else []
             self._write(out, experiment, results, benchmark, drawn, say)
 
-    def _results(self, experiment: Experiment, source: Source) -> list[Results]:
+    def _results(self, experiment: Experiment, source: OutcomeReader) -> list[Results]:
         return [Results(table, self.scale, self.seeds, source) for table in experiment.tables]
 
     def _write(

@@ -53,7 +53,7 @@ def restore(state: dict[str, Any], job: Job) -> None:
     Raises:
         UserError: the checkpoint is of other settings or other images.
     """
-    changed = job.config.differences(type(job.config)(**state["config"]))
+    changed = job.config.differences(state["config"])
     if changed:
         raise UserError(
             f"this run was started with other values of {', '.join(changed)}; "

@@ -1,14 +1,14 @@
 """What the settings of every kind of run have and can do."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TypeVar
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 
 from bdp_ext.errors import UserError
-
-Self = TypeVar("Self", bound="Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,16 @@ class Settings:
             raise UserError(f"--device {self.device} cannot be used: {reason}") from error
         return device
 
-    def differences(self: Self, other: Self) -> list[str]:
-        """The options that make this another run than `other`."""
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """The options that make this another run than one with these settings; what they lack has
+        its default."""
         free = {"threads", "device"}  # where it runs, not what it computes
-        names = [name for name in vars(self) if name not in free]
-        return [option(name) for name in names if getattr(self, name) != getattr(other, name)]
+        return [
+            option(field.name)
+            for field in fields(self)
+            if field.name not in free
+            and other.get(field.name, field.default) != getattr(self, field.name)
+        ]
 
     def require_one_of(self, name: str, choices: Collection[str]) -> None:
         """Raise UserError unless the setting is one of these."""
@@ -75,3 +80,39 @@ class Settings:
 def option(name: str) -> str:
     """A setting as the command line spells it."""
     return f"--{name.replace('_', '-')}"
+
+
+def read_plain(path: Path, settings: type[Settings], kind: str) -> dict[str, Any] | None:
+    """The settings in a run's `config.json` as plain values, those that it lacks by default.
+
+    Nothing is imported, unlike by `settings(...)`, which looks up what its values name: the file
+    may come from somebody else.
+
+    Args:
+        settings: the class of the run's settings.
+        kind: the job's.
+
+    Returns:
+        None where there is no file.
+
+    Raises:
+        UserError: it holds no such settings.
+    """
+    kinds = get_type_hints(settings)
+    known = {field.name: field.default for field in fields(settings)}
+    try:
+        values = {**known, **json.loads(path.read_text())}
+        for name, value in values.items():
+            if value is MISSING or name not in known:
+                raise ValueError(f"{'no' if value is MISSING else 'unknown:'} {name}")
+            # JSON may have 1 for 1.0.
+            numbers = (value, float(value)) if type(value) is int else (value,)
+            if not any(isinstance(number, kinds[name]) for number in numbers):
+                raise ValueError(f"{name} is {value!r}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no settings of a {kind} ({error}); move it away to start again."
+        ) from error
+    return values

@@ -5,9 +5,9 @@ from common import Network, queues
 from torch import nn
 
 import bdp_ext
-from bdp_ext.config import SearchConfig
 from bdp_ext.data import load
-from bdp_ext.search import Search
+from bdp_ext.search.config import SearchConfig
+from bdp_ext.search.loop import Search
 
 STAGES, ALPHA_START = (4, 4, 4), 1
 

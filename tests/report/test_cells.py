@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bdp_ext import cli
-from bdp_ext.draw import _heights, _places, draw
 from bdp_ext.errors import UserError
+from bdp_ext.report.cells import _heights, _places, draw
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.published import PUBLISHED
 

@@ -11,7 +11,7 @@ from bdp_ext.reproduce.experiments import EXPERIMENTS
 from bdp_ext.reproduce.plan import runs_of
 from bdp_ext.reproduce.scale import reduced_scale
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 RECORDED = ("table3", "table4", "table7", "fig3", "pruners")
 SEEDS = 3
 

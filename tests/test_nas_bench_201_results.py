@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from bdp_ext.errors import UserError
-from bdp_ext.query import COLUMNS, Benchmark, Cell
+from bdp_ext.spaces.nas_bench_201_results import COLUMNS, Benchmark, CellResults
 
 BEST = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|"
@@ -17,7 +17,7 @@ ALL_SKIP = (
 )
 
 
-def query(architecture, file) -> Cell:
+def query(architecture, file) -> CellResults:
     return Benchmark(file).cell(architecture)
 
 

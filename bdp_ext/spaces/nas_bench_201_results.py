@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResults:
     """One architecture's results.
 
     Attributes:
@@ -43,7 +43,7 @@ class Cell:
     of: int
 
 
-def check(architecture: str) -> None:
+def check_architecture(architecture: str) -> None:
     """Raise UserError unless this is a cell in the benchmark's form: before its file is read, which
     may take minutes."""
     try:
@@ -76,14 +76,14 @@ class Benchmark:
         Raises:
             UserError: no such cell.
         """
-        check(architecture)
+        check_architecture(architecture)
         if architecture not in self.rows:
             raise UserError(
                 f"{self.file} has {len(self.rows)} architectures, but not {architecture}."
             )
         return {column: self.rows[architecture][column] for column in COLUMNS}
 
-    def cell(self, architecture: str) -> Cell:
+    def cell(self, architecture: str) -> CellResults:
         """Look a cell up, in the benchmark's form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 
         Raises:
@@ -91,7 +91,7 @@ class Benchmark:
         """
         accuracy, rows = self.accuracy(architecture), self.rows
         own = rows[architecture]
-        return Cell(
+        return CellResults(
             index=int(own["index"]),
             architecture=architecture,
             accuracy=accuracy,

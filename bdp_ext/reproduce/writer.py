@@ -3,16 +3,16 @@
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bdp_ext.query import Benchmark
+from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table
 from bdp_ext.reproduce.results import Results, Summary
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Column, Experiment, Label, Row
 from bdp_ext.runs.files import write_atomically, write_json
+from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
 DECIMALS = {
     "samples": 0,
@@ -100,10 +100,9 @@ class Writer:
         lines = []
         for row in table.rows:
             line = list(row.label)
-            printed = iter(row.paper)
-            for column in table.columns:
+            for column, printed in _columns(table, row):
                 if column.paper:
-                    line.append(next(printed, ""))
+                    line.append(printed)
                 line.append(self._cell(results, row, column))
             lines.append(line)
         return heads, lines
@@ -142,7 +141,7 @@ class Writer:
         outcomes = {
             outcome.run.name: outcome
             for row in table.rows
-            for group in row.runs or {}
+            for group in row.trials or {}
             for outcome in results.of(row.label, group)
         }
         rules = list(dict.fromkeys(rule for o in outcomes.values() for rule in o.cells))
@@ -172,16 +171,14 @@ class Writer:
         write(["table", "line", "column", "paper", "mean", "std", "best", "values"])
         for results in self.results:
             for row in results.table.rows:
-                printed = iter(row.paper)
-                for column in results.table.columns:
-                    figure = next(printed, "") if column.paper else ""
+                for column, printed in _columns(results.table, row):
                     summary = results.summary(row.label, column)
                     ours: list[Any] = [""] * 4
                     if summary:
                         values = " ".join(map(str, summary.values))
                         ours = [summary.mean, summary.std, summary.best, values]
                     title = results.table.title
-                    write([title, _join(row.label), column.header, figure, *ours])
+                    write([title, _join(row.label), column.header, printed, *ours])
         return text.getvalue()
 
     def _json(self) -> dict[str, Any]:
@@ -198,21 +195,18 @@ class Writer:
         table = results.table
         rows = []
         for row in table.rows:
-            printed = iter(row.paper)
-            columns = []
-            for column in table.columns:
-                summary = results.summary(row.label, column)
-                columns.append(
-                    {
-                        "header": column.header,
-                        "measure": column.measure,
-                        "paper": next(printed, None) if column.paper else None,
-                        "ours": _json_summary(summary),
-                    }
-                )
+            columns = [
+                {
+                    "header": column.header,
+                    "measure": column.measure,
+                    "paper": printed if column.paper and row.paper else None,
+                    "ours": _json_summary(results.summary(row.label, column)),
+                }
+                for column, printed in _columns(table, row)
+            ]
             runs = [
                 {"group": group, **asdict(outcome), "run": outcome.run.name}
-                for group in row.runs or {}
+                for group in row.trials or {}
                 for outcome in results.of(row.label, group)
             ]
             rows.append({"label": row.label, "columns": columns, "runs": runs})
@@ -229,6 +223,13 @@ class Writer:
             for label, other in table.compared
         ]
         return {"title": table.title, "rows": rows, "differences": differences}
+
+
+def _columns(table: Table, row: Row) -> Iterator[tuple[Column, str]]:
+    """The columns, and what the paper prints there."""
+    printed = iter(row.paper)
+    for column in table.columns:
+        yield column, next(printed, "") if column.paper else ""
 
 
 def _show(summary: Summary, column: Column) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 from bdp_ext.pruning import PRUNE
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used, search_samples
+from bdp_ext.reproduce.model import Column, Label, Row, Trial, Trials
 from bdp_ext.reproduce.scale import Scale
-from bdp_ext.reproduce.table import Column, Label, Row, Runs, Work
 
-NONE = "_without_none"
+WITHOUT_NONE = "_without_none"
 """Ends the measures of the cell that is derived without `none`."""
 PRUNING = (
     "pruner",
@@ -24,7 +24,10 @@ PRUNING = (
 )
 """The settings that an unpruned search has not."""
 CIFAR10 = "cifar10"
-RULES = (("CIFAR-10 test", "cifar10_test"), ("the same without `none`", "cifar10_test" + NONE))
+COMPARED = (
+    ("CIFAR-10 test", "cifar10_test"),
+    ("the same without `none`", "cifar10_test" + WITHOUT_NONE),
+)
 
 
 def shares(train: float, valid: float) -> dict[str, float]:
@@ -34,58 +37,59 @@ def shares(train: float, valid: float) -> dict[str, float]:
     return {name: share for name, share in given.items() if share != PRUNE}
 
 
-def search(data: str = CIFAR10, **own: Any) -> Work:
+def search(data: str = CIFAR10, **own: Any) -> Trial:
     """A search on NAS-Bench-201, unless `own` says otherwise."""
-    return Work({"data": data, **own})
+    return Trial({"data": data, **own})
 
 
-def unpruned(work: Work, **own: Any) -> Work:
+def unpruned(trial: Trial, **own: Any) -> Trial:
     """The same search without pruning."""
-    kept = {name: value for name, value in work.search.items() if name not in PRUNING}
-    return replace(work, search={**kept, "bdp": False, **own})
+    kept = {name: value for name, value in trial.search.items() if name not in PRUNING}
+    return replace(trial, search={**kept, "bdp": False, **own})
 
 
-def at_random(work: Work) -> Work:
+def at_random(trial: Trial) -> Trial:
     """The control of the same sizes: samples pruned at random, under the same caps."""
-    return replace(work, search={**work.search, "criterion": "random"})
+    return replace(trial, search={**trial.search, "criterion": "random"})
 
 
-def shortened(work: Work, scale: Scale, share: float | None = None) -> Work:
+def shortened(trial: Trial, scale: Scale, share: float | None = None) -> Trial:
     """The control of the same cost: the unpruned search for fewer epochs.
 
     Args:
-        share: of its epochs; None: the share of the unpruned search's samples that `work` forwards.
+        share: of its epochs; None: the share of the unpruned search's samples that `trial`
+            forwards.
     """
-    config = scale.search_config(work.search)
-    whole = scale.search_config(unpruned(work).search)
+    config = scale.search_config(trial.search)
+    whole = scale.search_config(unpruned(trial).search)
     if share is None:
-        images = images_used(config, scale.sizes[work.search["data"]])
+        images = images_used(config, scale.sizes[trial.search["data"]])
         share = search_samples(config, images) / search_samples(whole, images)
     own: dict[str, Any] = {"epochs": max(1, round(share * whole.epochs))}
     if whole.alpha_start:
         own["alpha_start"] = round(share * whole.alpha_start)
-    return unpruned(work, **own)
+    return unpruned(trial, **own)
 
 
-def every(*works: Work) -> Runs:
-    """Runs that all columns are of."""
-    return {"": works}
+def all_columns(*trials: Trial) -> Trials:
+    """Trials that all columns are of."""
+    return {"": trials}
 
 
 def paper_rows(
     table: str,
-    runs: Mapping[str | Label, Runs],
+    trials: Mapping[str | Label, Trials],
     labels: int,
     part: slice = slice(None),
 ) -> tuple[Row, ...]:
     """A table's rows.
 
     Args:
-        runs: by a row's label; of two rows of one label the first one's.
+        trials: by a row's label; of two rows of one label the first one's.
         labels: cells that are the row's label.
         part: the cells of a row that are this table.
     """
-    left = dict(runs)
+    left = dict(trials)
     rows = []
     for cells in (cells[part] for cells in paper.rows(table)):
         label = cells[:labels]
@@ -109,7 +113,7 @@ def accuracies(groups: Mapping[str, str]) -> tuple[Column, ...]:
 def own_columns(group: str = "") -> tuple[Column, ...]:
     """What we add to each table of NAS-Bench-201."""
     columns = (
-        ("CIFAR-10 test without `none`", "cifar10_test" + NONE),
+        ("CIFAR-10 test without `none`", "cifar10_test" + WITHOUT_NONE),
         ("skips of 6", "skips"),
         ("samples", "samples"),
         ("extra samples", "extra"),

@@ -4,21 +4,19 @@ unlabelled edge."""
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path as Curve
 
 from bdp_ext.errors import UserError
-from bdp_ext.runs.files import write_atomically
+from bdp_ext.report import output, style
+from bdp_ext.report.style import FAINT, INK, NODE_EDGE, NODE_FACE, PAPER
 from bdp_ext.spaces.space import Edge
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FORMATS = ("svg", "png", "pdf")
 ABSENT = "none"  # the operation of an edge that is not there
-
-INK, FAINT, PAPER = "#1f2328", "#9aa4af", "#ffffff"
-NODE_FACE, NODE_EDGE = "#dbe9f6", "#2b5b8a"
 
 # Inches.
 CHARACTER = 0.075  # of a label
@@ -44,24 +42,12 @@ def draw(graphs: Mapping[str, Sequence[Edge]], path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise UserError(f"--out {path} must end in .{', .'.join(FORMATS)}.")
-    import matplotlib
-
-    figure = picture(graphs)
-    # Text stays text, and the same graph gives the same file.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bdp"}):
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-        try:
-            write_atomically(
-                path, lambda file: figure.savefig(file, format=kind, dpi=150, metadata=metadata)
-            )
-        except OSError as error:
-            raise UserError(f"--out {path} cannot be written: {error.strerror}.") from error
+    with style.applied():
+        output.write(path, output.rendered(picture(graphs), kind))
 
 
-def picture(graphs: Mapping[str, Sequence[Edge]]) -> "Figure":
+def picture(graphs: Mapping[str, Sequence[Edge]]) -> Figure:
     """The picture of graphs, one below the other (see `draw`)."""
-    from matplotlib.figure import Figure
-
     boxes = [_size(edges) for edges in graphs.values()]
     width, height = max(w for w, _ in boxes), sum(h for _, h in boxes)
     figure = Figure(figsize=(width, height))
@@ -73,7 +59,7 @@ def picture(graphs: Mapping[str, Sequence[Edge]]) -> "Figure":
     return figure
 
 
-def _draw(axes: "Axes", name: str, edges: Sequence[Edge], width: float, height: float) -> None:
+def _draw(axes: Axes, name: str, edges: Sequence[Edge], width: float, height: float) -> None:
     """One graph; the unit of the axes is an inch, and the row of nodes is at 0."""
     place = _places(edges)
     below = -_reach(edges, labelled=False) - MARGIN
@@ -99,11 +85,8 @@ def _draw(axes: "Axes", name: str, edges: Sequence[Edge], width: float, height: 
         )
 
 
-def _arc(axes: "Axes", start: float, end: float, height: float, label: str) -> None:
+def _arc(axes: Axes, start: float, end: float, height: float, label: str) -> None:
     """An arrow from one node to another; `height` is that of its middle."""
-    from matplotlib.patches import FancyArrowPatch
-    from matplotlib.path import Path as Curve
-
     middle = (start + end) / 2
     color = FAINT if label in ("", ABSENT) else INK
     aside, up = NODE[0], math.copysign(NODE[1], height)

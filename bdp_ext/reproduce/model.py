@@ -10,7 +10,7 @@ Label = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Work:
+class Trial:
     """A search, and what its cell is trained for.
 
     Attributes:
@@ -22,7 +22,7 @@ class Work:
     retrain: Options | None = None
 
 
-Runs = Mapping[str, tuple[Work, ...]]
+Trials = Mapping[str, tuple[Trial, ...]]
 """Group of columns -> what is run with every seed for them; "" for all columns."""
 
 
@@ -52,12 +52,12 @@ class Row:
     Attributes:
         label: its first cells.
         paper: the paper's figures, one for each of the paper's columns; none for our own lines.
-        runs: none where the paper cites others.
+        trials: none where the paper cites others.
     """
 
     label: Label
     paper: tuple[str, ...] = ()
-    runs: Runs | None = None
+    trials: Trials | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,146 @@
+"""Runs read from their folders: unfinished, damaged, of one name, with code of somebody's own."""
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bdp_ext import cli
+from bdp_ext.errors import UserError
+from bdp_ext.report import read_runs, write_report
+from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.spaces.published import PUBLISHED
+
+
+def test_p_darts_edges_keep_the_names_of_what_is_left(folders):
+    (found,) = read_runs([folders["p-darts"]])
+    for values in found.alphas().values():
+        left = (~np.isnan(values.weights)).sum(0)  # [edges, epochs]
+        assert left.tolist() == [[8] * 3 + [5] * 3 + [3] * 3] * 14
+        end = values.weights[:, :, 2]  # the weakest three of the first stage are gone
+        assert np.isnan(values.weights[:, :, 3])[np.argsort(end, 0)[:3], np.arange(14)].all()
+
+
+def test_runs_of_the_same_name_are_told_apart(folders, tmp_path):
+    for parent in ("a", "b"):
+        shutil.copytree(folders["whole"], tmp_path / parent / "run")
+    found = read_runs([tmp_path / "a/run", tmp_path / "b/run"])
+    assert [run.name for run in found] == ["a/run", "b/run"]
+    with pytest.raises(UserError, match="is given twice"):
+        read_runs([tmp_path / "a/run", tmp_path / "b/../a/run"])
+
+
+def append(name: str, text: str):
+    def damage(folder: Path) -> None:
+        with (folder / name).open("a") as file:
+            file.write(text)
+
+    return damage
+
+
+def replace(name: str, text: str):
+    return lambda folder: (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "is no folder: give the --out of a search"),
+        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+        (replace("config.json", '{"genotype": "x"}'), "holds no settings of a search"),
+        (replace("config.json", '{"epochs": "6"}'), "settings of a search .epochs is '6'"),
+        (replace("config.json", '{"epochs": 0}'), "settings of a search: epochs is below 1"),
+        (replace("config.json", "{"), "holds no settings of a search"),
+        (lambda folder: (folder / "metrics.jsonl").unlink(), "has not finished an epoch yet"),
+        (replace("metrics.jsonl", ""), "has not finished an epoch yet"),
+        (append("metrics.jsonl", "{half\n"), "line 7 of .*metrics.jsonl is no epoch of a search"),
+        (append("metrics.jsonl", "[1, 2]\n"), "line 7 of .*metrics.jsonl is no epoch of a search"),
+        (append("metrics.jsonl", '{"epoch": 7}\n'), "line 7 .* \\(no 'train'\\)"),
+        (
+            lambda folder: append("metrics.jsonl", (folder / "metrics.jsonl").read_text())(folder),
+            "line 7 of .* \\(it is epoch 1\\)",
+        ),
+        (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff\n"), "cannot be read"),
+        (replace("result.json", "{}"), "result.json is no result of a search"),
+        (replace("pruned.npz", "PK"), "pruned.npz is damaged or no record of prunings"),
+    ],
+)
+def test_damaged_runs_are_refused_in_a_sentence(folders, tmp_path, damage, message):
+    folder = tmp_path / "run"
+    shutil.copytree(folders["seed0"], folder)
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        write_report([folders["whole"], folder], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_retrainings_are_no_searches(tmp_path):
+    config = asdict(RetrainConfig(space="darts", genotype=str(PUBLISHED["DARTS_V2"])))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="holds no settings of a search"):
+        read_runs([tmp_path])
+
+
+MINE = """
+from pathlib import Path
+from bdp_ext.methods import Darts
+from bdp_ext.spaces import NasBench201Space
+
+Path("imported").touch()
+
+
+class Narrow(NasBench201):
+    name = "narrow"
+
+
+class Gdas(Darts):
+    name = "gdas"
+"""
+
+
+@pytest.fixture
+def received(folders, tmp_path, monkeypatch):
+    """A folder that somebody else's search left, with the module that it names, and we in it."""
+    folder = tmp_path / "received"
+    shutil.copytree(folders["seed0"], folder)
+    (folder / "mine.py").write_text(MINE)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield folder
+    sys.modules.pop("mine", None)
+
+
+def set_in(folder: Path, **settings: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+
+
+@pytest.mark.parametrize(("option", "name"), [("space", "mine:Narrow"), ("method", "mine:Gdas")])
+def test_code_that_a_run_names_is_imported_only_if_named_again(received, option, name):
+    set_in(received, **{option: name})
+
+    def report(*arguments: str):
+        return CliRunner().invoke(cli.bdp, ["report", ".", *arguments]).exception
+
+    for arguments in ([], [f"--{option}", "mine:Other"]):
+        error = report(*arguments)
+        assert isinstance(error, UserError)
+        assert str(error).endswith(f"only if you name it again: --{option} {name}")
+    assert not (received / "imported").exists()
+    assert not (received / "report.html").exists()
+    assert report(f"--{option}", name) is None
+    assert (received / "imported").exists()
+    assert name in (received / "report.html").read_text()
+
+
+def test_a_pruner_needs_no_code(received):
+    set_in(received, pruner="mine:Pruner")
+    (found,) = read_runs([received])
+    assert found.pruned
+    assert found.lost["train"].taken.any()
+    assert not (received / "imported").exists()
