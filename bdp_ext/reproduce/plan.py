@@ -13,7 +13,7 @@ from bdp_ext.reproduce.scale import Options, Scale, Size
 from bdp_ext.reproduce.table import Experiment, Work
 from bdp_ext.retrain.config import RetrainConfig
 from bdp_ext.retrain.run import folder as retrain_folder
-from bdp_ext.runs.settings import option
+from bdp_ext.runs.settings import option, read_plain
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.run import folder as search_folder
 from bdp_ext.spaces.architecture import read_architecture
@@ -66,7 +66,7 @@ class Run:
         """
         path = runs / self.name
         files = search_folder(path) if self.command == "search" else retrain_folder(path)
-        saved = files.saved_config()
+        saved = read_plain(files.config, files.settings, files.kind)
         if saved is None:
             return False
         differences = self._wanted(runs).differences(saved)

@@ -1,39 +1,150 @@
-"""What the settings of every kind of run have and can do."""
+"""Settings of a run, each declared once: a field says its type, default, range and help, and the
+command line, the checks and the help are made from that."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TypeVar
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
 
 import torch
 
+from bdp_ext.data import ImageSet, load
 from bdp_ext.errors import UserError
 
-Self = TypeVar("Self", bound="Settings")
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a setting may be; none of them is infinite."""
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        bounds = {name: bound for name, bound in vars(self).items() if math.isfinite(bound)}
+        return " and ".join(f"{name.replace('_', ' ')} {bound:,}" for name, bound in bounds.items())
+
+
+EPOCHS = Range(at_least=1, at_most=10_000)
+EPOCHS_OR_NONE = Range(at_least=0, at_most=10_000)
+NORM = Range(at_least=0, at_most=1_000_000)
+CHANNELS = Range(at_least=1, at_most=4096)
+CELLS = Range(at_least=1, at_most=200)
+BATCH = Range(at_least=1, at_most=65_536)
+SAMPLES = Range(at_least=1, at_most=10**9)
+RATE = Range(above=0, at_most=1_000)
+DECAY = Range(at_least=0, at_most=1_000)
+SHARE = Range(above=0, at_most=1)
+PROBABILITY = Range(at_least=0, below=1)
+
+
+def setting(
+    help: str,
+    default: Any = MISSING,
+    limits: Range | None = None,
+    *,
+    choices: Collection[str] = (),
+    unset: str = "",
+    off: str = "",
+) -> Any:
+    """A field of `Settings`.
+
+    Args:
+        help: a sentence for the command line.
+        default: None: may be left open.
+        limits: of a number.
+        choices: the words that it may be.
+        unset: what None means.
+        off: the option that turns it off, where that is not `--no-NAME`.
+    """
+    metadata = {"help": help, "limits": limits, "choices": choices, "unset": unset, "off": off}
+    return field(default=default, metadata=metadata)
+
+
+def option(name: str) -> str:
+    """A setting as the command line spells it."""
+    return f"--{name.replace('_', '-')}"
+
+
+def kind(setting: "Field[Any]") -> type:
+    """bool, int, float or str, None left aside."""
+    one, *_ = (each for each in get_args(setting.type) or (setting.type,) if each is not NoneType)
+    return one  # type: ignore[no-any-return]
+
+
+def values(setting: "Field[Any]") -> str:
+    """What a setting may be, in words."""
+    if choices := setting.metadata["choices"]:
+        return f"one of {', '.join(choices)}"
+    words = {bool: "true or false", str: "a word", int: "a whole number", float: "a number"}
+    limits = str(setting.metadata["limits"] or "")
+    return ", ".join(filter(None, (words[kind(setting)], limits)))
+
+
+def refusal(setting: "Field[Any]", value: object) -> UserError:
+    """The sentence for a value that the setting cannot be."""
+    return UserError(f"{option(setting.name)} must be {values(setting)}; got {str(value)[:40]!r}.")
+
+
+def fits(setting: "Field[Any]", value: Any) -> bool:
+    """Whether the setting may be this."""
+    if value is None:
+        return setting.default is None
+    wanted = kind(setting)
+    if isinstance(value, bool) or wanted is bool:
+        return isinstance(value, bool) and wanted is bool
+    if not isinstance(value, (int, float) if wanted is float else wanted):
+        return False
+    if wanted is str:
+        return value in setting.metadata["choices"] if setting.metadata["choices"] else bool(value)
+    return setting.metadata["limits"] is None or value in setting.metadata["limits"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of every kind of run; the fields are the command line's options.
 
-    Attributes:
-        data: a name of `bdp_ext.data.NAMES` or a folder.
-        limit_train, subset: train on that many images, or on that share of them.
-        stream: leave the images on the disk until a batch needs them.
-        threads: CPU threads; None leaves torch's choice.
-        device: "auto" takes a GPU when there is one.
-        amp: mixed precision; None: on a GPU only.
+    Raises:
+        UserError: a value outside its range.
     """
 
     data: str
     epochs: int
-    seed: int = 0
-    image_size: int | None = None
-    limit_train: int | None = None
-    subset: float | None = None
-    stream: bool = False
-    threads: int | None = None
-    device: str = "auto"
-    amp: bool | None = None
+    seed: int = setting("Of whatever is random.", 0, Range(at_least=0, at_most=2**63 - 1))
+    image_size: int | None = setting(
+        "Resize the images to this height and width.",
+        None,
+        Range(at_least=1, at_most=4096),
+        unset="as they are",
+    )
+    limit_train: int | None = setting(
+        "Use this many training images, chosen at random.",
+        None,
+        SAMPLES,
+        unset="all",
+    )
+    subset: float | None = setting(
+        "Use this share of the training images, chosen at random.", None, SHARE, unset="all"
+    )
+    stream: bool = setting("Leave a folder's images on the disk until a batch needs them.", False)
+    threads: int | None = setting(
+        "CPU threads.", None, Range(at_least=1, at_most=1024), unset="torch's choice"
+    )
+    device: str = setting("auto (a GPU when there is one), cpu, cuda, cuda:1, ...", "auto")
+    amp: bool | None = setting("Mixed precision.", None, unset="on a GPU")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not fits(each, value):
+                raise refusal(each, value)
 
     def torch_device(self) -> torch.device:
         """The device that `device` names, checked to be there."""
@@ -47,31 +158,69 @@ class Settings:
             raise UserError(f"--device {self.device} cannot be used: {reason}") from error
         return device
 
-    def differences(self: Self, other: Self) -> list[str]:
-        """The options that make this another run than `other`."""
+    def images(self, split: str = "train") -> ImageSet:
+        """The images of a split: "train" or "test".
+
+        Raises:
+            UserError: see `bdp_ext.data.load`.
+        """
+        chosen: dict[str, Any] = {}
+        if split == "train":
+            chosen = {"limit": self.limit_train, "subset": self.subset, "seed": self.seed}
+        return load(
+            self.data, split=split, image_size=self.image_size, stream=self.stream, **chosen
+        )
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """The options that make this another run than that of other settings.
+
+        Args:
+            other: by name; what is missing is at its default.
+        """
         free = {"threads", "device"}  # where it runs, not what it computes
-        names = [name for name in vars(self) if name not in free]
-        return [option(name) for name in names if getattr(self, name) != getattr(other, name)]
-
-    def require_one_of(self, name: str, choices: Collection[str]) -> None:
-        """Raise UserError unless the setting is one of these."""
-        value = getattr(self, name)
-        if value not in choices:
-            raise UserError(f"{option(name)} must be one of {', '.join(choices)}, got {value!r}.")
-
-    def require_at_least(self, least: int, *names: str) -> None:
-        """Raise UserError unless each of these settings is so large, or None."""
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not value >= least:  # NaN is not
-                raise UserError(f"{option(name)} must be at least {least}, got {value}.")
-
-    def require_share(self, name: str) -> None:
-        """Raise UserError unless the setting is in [0, 1)."""
-        if not 0 <= getattr(self, name) < 1:
-            raise UserError(f"{option(name)} must be in [0, 1), got {getattr(self, name)}.")
+        defaults = {each.name: each.default for each in fields(self)}
+        return [
+            option(name)
+            for name, value in vars(self).items()
+            if name not in free and value != other.get(name, defaults[name])
+        ]
 
 
-def option(name: str) -> str:
-    """A setting as the command line spells it."""
-    return f"--{name.replace('_', '-')}"
+def read_plain(path: Path, settings: type[Settings], kind: str) -> dict[str, Any] | None:
+    """The settings in a run's `config.json` as plain values, each in its range; those that it lacks
+    have their defaults.
+
+    Nothing is imported, unlike by `settings(...)`, which looks up what its values name: the file
+    may come from somebody else.
+
+    Args:
+        settings: the class of the run's settings.
+        kind: the job's.
+
+    Returns:
+        None where there is no file.
+
+    Raises:
+        UserError: it holds no such settings.
+    """
+    known = {each.name: each for each in fields(settings)}
+    try:
+        values = {name: each.default for name, each in known.items()}
+        values |= json.loads(path.read_text())
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"there is no {option(name)}")
+            if not fits(known[name], value):
+                raise refusal(known[name], "nothing" if value is MISSING else value)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, UserError) as error:
+        raise no_settings(path, kind, error) from error
+    return values
+
+
+def no_settings(path: Path, kind: str, error: Exception) -> UserError:
+    """The sentence for a foreign `config.json`."""
+    return UserError(
+        f"{path} holds no settings of a {kind} ({error}); move it away to start again."
+    )

@@ -20,8 +20,7 @@ from bdp_ext.data import ImageSet, split_halves
 from bdp_ext.errors import UserError
 from bdp_ext.methods import Batch, Epoch, Step, constant, find_method
 from bdp_ext.pruning import BilevelPruner, Passes, Pruner, batches_in_pass, samples_drawn
-from bdp_ext.runs.precision import Precision
-from bdp_ext.runs.stopwatch import Stopwatch
+from bdp_ext.runs import Job
 from bdp_ext.search.config import CRITERIA, SearchConfig
 from bdp_ext.search.cuda_graphs import Function, Gradients, Graphs, compiled
 from bdp_ext.search.features import Features
@@ -32,7 +31,7 @@ from bdp_ext.spaces import find_space
 LEVELS = ("train", "valid")
 
 
-class Search:
+class Search(Job[SearchConfig]):
     """One search and all of its state: a `Job`.
 
     Args:
@@ -46,18 +45,10 @@ class Search:
     kind = "search"
 
     def __init__(self, config: SearchConfig, data: ImageSet) -> None:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
-        # The same seed gives the same search, also on a GPU.
-        torch.backends.cudnn.deterministic = True
-        self.config = config
-        self.device = config.torch_device()
-        self.fingerprint = data.checksum()
+        super().__init__(config, data.checksum())
         self.classes = data.classes
         self.method = find_method(config.method)
         self.space = find_space(config.space).for_images(data.image_size)
-        self.history: list[dict[str, Any]] = []
 
         data = data.to(self.device)
         halves = split_halves(data.labels, config.train_share, config.seed)
@@ -67,12 +58,7 @@ class Search:
             self.levels[name] = Level(data, half, config.batch_size, pruner, seed)
         self.train, self.valid = self.levels["train"], self.levels["valid"]
 
-        self.precision = Precision(
-            self.device, self.device.type == "cuda" if config.amp is None else config.amp
-        )
-        self.steps = 0
         self._unpruned_epoch_steps = self.epoch_steps
-        self.stopwatch = Stopwatch()
         self._graphs = self._make_graphs()
         self._begin_stage()
 
@@ -157,18 +143,9 @@ class Search:
         return self.config.all_epochs
 
     @property
-    def epoch(self) -> int:
-        """Epochs that are over."""
-        return len(self.history)
-
-    @property
     def stage(self) -> int:
         """Stages that are over; the last one stays the last one."""
         return min(self.epoch // self.config.epochs, self.config.stages - 1)
-
-    @property
-    def done(self) -> bool:
-        return self.epoch == self.epochs
 
     @property
     def epoch_steps(self) -> int:
@@ -334,38 +311,24 @@ class Search:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed search needs, in mid-epoch too; loads with
-        `weights_only=True`."""
         return {
-            "fingerprint": self.fingerprint,
+            **super().state_dict(),
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "precision": self.precision.state_dict(),
             "levels": {name: level.state_dict() for name, level in self.levels.items()},
-            "steps": self.steps,
-            "history": self.history,
-            "seconds": self.stopwatch.lap(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["fingerprint"] != self.fingerprint:
-            raise UserError(
-                f"the images of {self.config.data} are not those that this search began with; "
-                "bring them back, or start again in another --out."
-            )
-        self.history = state["history"]
+        super().load_state_dict(state)
         self._begin_stage()
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.precision.load_state_dict(state["precision"])
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
-        self.steps = state["steps"]
-        self.stopwatch.seconds = state["seconds"]
 
 
 def _directly(function: Function, *batches: Batch) -> Gradients:

@@ -55,5 +55,5 @@ def test_device():
 
 def test_differences_leave_out_where_it_runs():
     one = SearchConfig()
-    assert one.differences(SearchConfig(threads=2, device="cpu")) == []
-    assert one.differences(SearchConfig(epochs=20, keep_train=0.1)) == ["--epochs", "--keep-train"]
+    assert one.differences({"threads": 2, "device": "cpu"}) == []
+    assert one.differences({"epochs": 20, "keep_train": 0.1}) == ["--epochs", "--keep-train"]
