@@ -240,7 +240,7 @@ def read_batch(
     """
     images = data.read(index, augmentation)
     if coming is not None and coming.numel():
-        data.expect(coming, augmentation)
+        data.prefetch(coming, augmentation)
     return normalize(images, data.mean, data.std), data.labels[index].to(images.device)
 
 

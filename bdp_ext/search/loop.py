@@ -231,7 +231,10 @@ class Search(Job[SearchConfig]):
             record["eigenvalue"] = self._eigenvalue()
         for level in self.levels.values():
             level.end_epoch(
-                Passes(partial(level.show, self._outputs), partial(self.valid.show, self._outputs))
+                Passes(
+                    partial(level.extra_forward, self._outputs),
+                    partial(self.valid.extra_forward, self._outputs),
+                )
             )
         for level in self.levels.values():
             level.start_epoch()
@@ -283,7 +286,7 @@ class Search(Job[SearchConfig]):
 
     def samples_extra(self) -> dict[str, int]:
         """Samples of each level forwarded for the pruners alone."""
-        return {name: level.extra for name, level in self.levels.items()}
+        return {name: level.extra_samples for name, level in self.levels.items()}
 
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
@@ -302,7 +305,7 @@ class Search(Job[SearchConfig]):
     def spent(self) -> dict[str, float]:
         """Seconds so far, resumed runs added up: wall clock, CPU, and the pruners' CPU seconds:
         scoring, selecting, and extra forward passes."""
-        passes = sum(level.passing for level in self.levels.values())
+        passes = sum(level.extra_seconds for level in self.levels.values())
         return {
             **self.stopwatch.lap(),
             "scoring": sum(level.scoring for level in self.levels.values()),
