@@ -2,6 +2,7 @@
 `bdp reproduce`, `bdp info`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,7 @@ from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.architecture import edges
 
 
-class Commands(click.Group):
-    """Exit code 2 and one sentence for what a user can mend, 130 when stopped."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"bdp: {error}", err=True)
-            ctx.exit(2)
-        except Interrupted:
-            click.echo("bdp: stopped; the state is saved, go on with --resume.", err=True)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("bdp: stopped.", err=True)
-        ctx.exit(130)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bdp_ext.__version__, prog_name="bdp")
 def bdp() -> None:
     """Differentiable architecture search on a shrinking set of samples (BDP, arXiv 2312.14200)."""
@@ -173,5 +158,19 @@ def info() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    bdp(prog_name="bdp")
+    """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
+    stopped."""
+    try:
+        bdp.main(prog_name="bdp", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"bdp: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Interrupted:
+        click.echo("bdp: stopped; the state is saved, go on with --resume.", err=True)
+        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("bdp: stopped.", err=True)
+        sys.exit(130)

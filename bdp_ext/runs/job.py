@@ -1,5 +1,6 @@
 """The work of a run with a folder: a search, a retraining."""
 
+import time
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -8,7 +9,6 @@ import torch
 from bdp_ext.errors import UserError
 from bdp_ext.runs.precision import Precision
 from bdp_ext.runs.settings import Settings
-from bdp_ext.runs.stopwatch import Stopwatch
 
 S = TypeVar("S", bound=Settings)
 
@@ -104,3 +104,27 @@ class Job(ABC, Generic[S]):
         self.steps = state["steps"]
         self.history = state["history"]
         self.stopwatch.seconds = state["seconds"]
+
+
+class Stopwatch:
+    """Wall clock and CPU seconds of this process, and of those before it in the same run.
+
+    Attributes:
+        seconds: up to the last `lap`; set it to what was saved to count on.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._last = self._now()
+
+    def lap(self) -> dict[str, float]:
+        """Seconds so far."""
+        now = self._now()
+        for name, before in self._last.items():
+            self.seconds[name] += now[name] - before
+        self._last = now
+        return dict(self.seconds)
+
+    @staticmethod
+    def _now() -> dict[str, float]:
+        return {"wall": time.perf_counter(), "cpu": time.process_time()}
