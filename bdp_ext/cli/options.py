@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from bdp_ext.runs import Settings
-from bdp_ext.runs.settings import kind, option, refusal
+from bdp_ext.runs.settings import Range, kind, option, refusal
 
 Usual = Sequence[tuple[str, Mapping[str, Any]]]
 """(when, defaults then)"""
@@ -56,15 +56,17 @@ def settings_options(config: type[Settings], usual: Usual) -> Callable[[Any], An
 
 def _option(setting: "Field[Any]", usual: Usual) -> Callable[[Any], Any]:
     name, default, about = setting.name, setting.default, setting.metadata
+    allowed = about["allowed"]
     then = {when: others[name] for when, others in usual if name in others}
     shown = about["unset"] if default is None or default is MISSING else _word(default)
-    notes = [str(about["limits"] or ""), f"default: {shown}" if shown else ""]
+    limits = str(allowed) if isinstance(allowed, Range) else ""
+    notes = [limits, f"default: {shown}" if shown else ""]
     notes += [f"{when}: {_word(other)}" for when, other in then.items() if other != default]
     text = f"{about['help']}  [{'; '.join(filter(None, notes))}]"
     if kind(setting) is bool:
         off = about["off"] or option(f"no_{name}")
         return click.option(f"{option(name)}/{off}", name, default=None, help=text)
-    choices = f"[{'|'.join(about['choices'])}]" if about["choices"] else None
+    choices = f"[{'|'.join(allowed)}]" if allowed and not limits else None
     return click.option(option(name), name, type=_Value(setting), metavar=choices, help=text)
 
 

@@ -58,12 +58,12 @@ class RetrainConfig(Settings):
         CELLS,
     )
     batch_size: int = setting("Samples a step.", 96, BATCH)
-    optimizer: str = setting("rmsprop is TensorFlow's.", "sgd", choices=OPTIMIZERS)
+    optimizer: str = setting("rmsprop is TensorFlow's.", "sgd", OPTIMIZERS)
     lr: float = setting("Learning rate; it goes with the batch size.", 0.025, RATE)
     lr_schedule: str = setting(
         "cosine and linear end at 0; step multiplies by --lr-decay.",
         "cosine",
-        choices=LR_SCHEDULES,
+        LR_SCHEDULES,
     )
     lr_decay: float = setting("What step multiplies it by.", 0.97, SHARE)
     lr_decay_epochs: int = setting("Epochs between that.", 1, EPOCHS)

@@ -48,9 +48,8 @@ PROBABILITY = Range(at_least=0, below=1)
 def setting(
     help: str,
     default: Any = MISSING,
-    limits: Range | None = None,
+    allowed: Range | Collection[str] = (),
     *,
-    choices: Collection[str] = (),
     unset: str = "",
     off: str = "",
 ) -> Any:
@@ -59,13 +58,13 @@ def setting(
     Args:
         help: a sentence for the command line.
         default: None: may be left open.
-        limits: of a number.
-        choices: the words that it may be.
+        allowed: which numbers, or words; empty: any, but no empty word.
         unset: what None means.
         off: the option that turns it off, where that is not `--no-NAME`.
     """
-    metadata = {"help": help, "limits": limits, "choices": choices, "unset": unset, "off": off}
-    return field(default=default, metadata=metadata)
+    return field(
+        default=default, metadata={"help": help, "allowed": allowed, "unset": unset, "off": off}
+    )
 
 
 def option(name: str) -> str:
@@ -79,32 +78,34 @@ def kind(setting: "Field[Any]") -> type:
     return one  # type: ignore[no-any-return]
 
 
-def values(setting: "Field[Any]") -> str:
-    """What a setting may be, in words."""
-    if choices := setting.metadata["choices"]:
-        return f"one of {', '.join(choices)}"
-    words = {bool: "true or false", str: "a word", int: "a whole number", float: "a number"}
-    limits = str(setting.metadata["limits"] or "")
-    return ", ".join(filter(None, (words[kind(setting)], limits)))
-
-
 def refusal(setting: "Field[Any]", value: object) -> UserError:
     """The sentence for a value that the setting cannot be."""
-    return UserError(f"{option(setting.name)} must be {values(setting)}; got {str(value)[:40]!r}.")
+    words = {bool: "true or false", str: "a word", int: "a whole number", float: "a number"}
+    text, allowed = words[kind(setting)], setting.metadata["allowed"]
+    if isinstance(allowed, Range):
+        text += f", {allowed}"
+    elif allowed:
+        text = f"one of {', '.join(allowed)}"
+    return UserError(f"{option(setting.name)} must be {text}; got {str(value)[:40]!r}.")
 
 
-def fits(setting: "Field[Any]", value: Any) -> bool:
-    """Whether the setting may be this."""
+def check(settings: type["Settings"], values: Mapping[str, Any]) -> None:
+    """Raise UserError for the first value that its setting cannot be."""
+    for each in fields(settings):
+        value = values.get(each.name)
+        if not _fits(each, value):
+            raise refusal(each, value)
+
+
+def _fits(setting: "Field[Any]", value: Any) -> bool:
     if value is None:
         return setting.default is None
     wanted = kind(setting)
-    if isinstance(value, bool) or wanted is bool:
-        return isinstance(value, bool) and wanted is bool
-    if not isinstance(value, (int, float) if wanted is float else wanted):
+    kinds = (float, int) if wanted is float else wanted  # 1 for 1.0, but True is no number
+    if not isinstance(value, kinds) or isinstance(value, bool) != (wanted is bool):
         return False
-    if wanted is str:
-        return value in setting.metadata["choices"] if setting.metadata["choices"] else bool(value)
-    return setting.metadata["limits"] is None or value in setting.metadata["limits"]
+    allowed = setting.metadata["allowed"]
+    return value in allowed if allowed else value != ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +126,7 @@ class Settings:
         unset="as they are",
     )
     limit_train: int | None = setting(
-        "Use this many training images, chosen at random.",
-        None,
-        SAMPLES,
-        unset="all",
+        "Use this many training images, chosen at random.", None, SAMPLES, unset="all"
     )
     subset: float | None = setting(
         "Use this share of the training images, chosen at random.", None, SHARE, unset="all"
@@ -141,10 +139,7 @@ class Settings:
     amp: bool | None = setting("Mixed precision.", None, unset="on a GPU")
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not fits(each, value):
-                raise refusal(each, value)
+        check(type(self), vars(self))
 
     def torch_device(self) -> torch.device:
         """The device that `device` names, checked to be there."""
@@ -203,15 +198,12 @@ def read_plain(path: Path, settings: type[Settings], kind: str) -> dict[str, Any
     Raises:
         UserError: it holds no such settings.
     """
-    known = {each.name: each for each in fields(settings)}
+    defaults = {each.name: each.default for each in fields(settings)}
     try:
-        values = {name: each.default for name, each in known.items()}
-        values |= json.loads(path.read_text())
-        for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"there is no {option(name)}")
-            if not fits(known[name], value):
-                raise refusal(known[name], "nothing" if value is MISSING else value)
+        values: dict[str, Any] = {**defaults, **json.loads(path.read_text())}
+        for name in values.keys() - defaults.keys():
+            raise ValueError(f"there is no {option(name)}")
+        check(settings, values)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, UserError) as error:

@@ -76,14 +76,10 @@ class SearchConfig(Settings):
     prune_valid: float | None = setting(
         "Share of the validation level each pruning takes.", None, PROBABILITY, unset=str(PRUNE)
     )
-    schedule: str = setting(
-        "Shares of the current or of the initial size.", "geometric", choices=KINDS
-    )
+    schedule: str = setting("Shares of the current or of the initial size.", "geometric", KINDS)
     warmup: int = setting("Epochs before the first pruning.", 0, EPOCHS_OR_NONE)
-    criterion: str = setting(
-        "Scores pruned first from the two levels.", "low-high", choices=CRITERIA
-    )
-    balance: str = setting("Caps on what a class may lose (Eq. 6).", "paper", choices=CAPS)
+    criterion: str = setting("Scores pruned first from the two levels.", "low-high", CRITERIA)
+    balance: str = setting("Caps on what a class may lose (Eq. 6).", "paper", CAPS)
     min_per_class: int = setting("Samples every class keeps.", 1, SAMPLES)
     lr: float = setting(
         "Learning rate of the weights, annealed to --lr-min by a cosine.", 0.025, RATE
