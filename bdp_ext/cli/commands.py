@@ -12,23 +12,21 @@ from rich.table import Table
 
 import bdp_ext
 from bdp_ext.cli.options import (
-    amp_option,
     given_options,
-    options,
     out_option,
     resume_option,
     rows,
+    settings_options,
 )
 from bdp_ext.cli.report import report
 from bdp_ext.cli.reproduce import reproduce
 from bdp_ext.cli.retrain import draw, retrain
 from bdp_ext.errors import UserError
 from bdp_ext.methods import METHODS
-from bdp_ext.pruning import CAPS, CRITERIA
-from bdp_ext.pruning.baselines import PRUNERS
-from bdp_ext.pruning.schedule import KINDS
-from bdp_ext.search.config import SearchConfig
+from bdp_ext.runs import Interrupted
+from bdp_ext.search import SearchConfig
 from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.architecture import edges
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,86 +35,14 @@ def bdp() -> None:
     """Differentiable architecture search on a shrinking set of samples (BDP, arXiv 2312.14200)."""
 
 
-_option = options(
+@bdp.command()
+@out_option
+@settings_options(
     SearchConfig,
     [(f"space {name}", space.defaults) for name, space in SPACES.items()]
     + [(f"method {name}", method.defaults) for name, method in METHODS.items()]
     + [("other pruners", {"criterion": "low-low"})],
 )
-SHARE = click.FloatRange(0, 1)
-
-
-@bdp.command()
-@_option("space", str, f"{', '.join(SPACES)}, or package.module:Name of your own.")
-@_option("method", str, f"{', '.join(METHODS)}, or package.module:Name of your own.")
-@_option(
-    "data",
-    str,
-    "digits, cifar10, cifar100, imagenet16-120, or a folder with train/<class>/ images.",
-)
-@out_option
-@_option("epochs", click.IntRange(1), "Epochs of the search; p-darts: of each of three stages.")
-@_option("channels", click.IntRange(1), "Channels of the first stage.")
-@_option("cells", click.IntRange(1), "Cells a stage; darts: in all.")
-@_option("batch_size", click.IntRange(1), "Samples a step on each level.")
-@_option("train_share", float, "Share of the images for the weights; the rest updates alpha.")
-@click.option("--bdp/--no-bdp", "bdp", default=True, help="Prune both data sets, or neither.")
-@_option("pruner", str, f"{', '.join(PRUNERS)}, or package.module:Name of your own.")
-@_option(
-    "interval",
-    int,
-    "Epochs between prunings, and the window of VoE.  [default: a quarter of --epochs, "
-    "within 2 to 5]",
-)
-@_option("keep_train", SHARE, "Share of the training level left at the end.")
-@_option("keep_valid", SHARE, "Share of the validation level left at the end.")
-@_option("prune_train", SHARE, "Share of the training level each pruning takes.  [default: 0.3]")
-@_option("prune_valid", SHARE, "Share of the validation level each pruning takes.  [default: 0.3]")
-@_option("schedule", click.Choice(KINDS), "Shares of the current or of the initial size.")
-@_option("warmup", click.IntRange(0), "Epochs before the first pruning; p-darts: in each stage.")
-@_option("criterion", click.Choice(list(CRITERIA)), "Scores pruned first from the two levels.")
-@_option("balance", click.Choice(list(CAPS)), "Caps on what a class may lose (Eq. 6).")
-@_option("min_per_class", click.IntRange(1), "Samples every class keeps.")
-@_option("seed", int, "Of the split, the weights, the order and the augmentation.")
-@_option("eigenvalue_every", click.IntRange(0), "Epochs between Hessian eigenvalues; 0: none.")
-@_option("threads", click.IntRange(1), "CPU threads.  [default: torch's choice]")
-@_option("device", str, "auto, cpu, cuda, cuda:1, ...")
-@_option("image_size", click.IntRange(1), "Resize the images to this height and width.")
-@_option("limit_train", click.IntRange(1), "Use this many images, chosen at random.")
-@_option("subset", click.FloatRange(0, 1), "Use this share of the images, chosen at random.")
-@click.option("--stream", is_flag=True, help="Leave a folder's images on the disk until needed.")
-@_option("lr", float, "Learning rate of the weights, annealed to --lr-min by a cosine.")
-@_option("lr_min", float, "Where that ends.")
-@_option("momentum", float, "Of the weights' SGD.")
-@_option("weight_decay", float, "Of the weights.")
-@_option("clip", float, "Largest norm of the weights' gradient.")
-@_option("alpha_lr", float, "Learning rate of alpha's Adam.")
-@_option("alpha_weight_decay", float, "Of alpha.")
-@_option(
-    "alpha_start", click.IntRange(0), "Epochs before the first alpha step; p-darts: in each stage."
-)
-@click.option(
-    "--fused/--no-fused",
-    "fused",
-    default=True,
-    help="Compute cells node by node: the same maths, faster; or mixed op by mixed op.",
-)
-@click.option(
-    "--checkpoint-cells",
-    "checkpoint_cells",
-    is_flag=True,
-    help="Save memory: compute cells again in the backward pass.",
-)
-@click.option(
-    "--compile",
-    "compile",
-    is_flag=True,
-    help="Compute full batches by torch.compile, which takes minutes at the start.",
-)
-@click.option(
-    "--cuda-graphs", "cuda_graphs", is_flag=True, help="Launch a step's kernels all at once."
-)
-@amp_option
 @resume_option
 @click.pass_context
 def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -> None:
@@ -125,7 +51,7 @@ def search(context: click.Context, /, out: Path, resume: bool, **options: Any) -
     from bdp_ext.search.run import folder, run
 
     given = given_options(context, options)
-    saved = folder(out).saved_config() if resume else None
+    saved = folder(out).saved_config(given.values()) if resume else None
     config = SearchConfig(**{**vars(saved), **given}) if saved else SearchConfig.of(**given)
     console = Console()
     with SearchProgress(console) as progress:
@@ -162,6 +88,7 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
     help="Folder of a finished search (its --out).",
 )
 @click.option("--arch", help="A cell: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+@click.option("--space", help="The space that the cell must be of; also package.module:Name.")
 @click.option(
     "--nb201",
     type=click.Path(path_type=Path),
@@ -169,7 +96,9 @@ def _print_result(console: Console, result: dict[str, Any], out: Path) -> None:
     help="NAS-Bench-201-v1_1-096897.pth, or a table (.csv, .csv.gz).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool) -> None:
+def query(
+    run_folder: Path | None, arch: str | None, space: str | None, nb201: Path, as_json: bool
+) -> None:
     """Look a cell up in NAS-Bench-201."""
     from bdp_ext.spaces.nas_bench_201_results import COLUMNS, Benchmark, check_architecture
 
@@ -177,6 +106,8 @@ def query(run_folder: Path | None, arch: str | None, nb201: Path, as_json: bool)
         raise UserError("give either --run DIR or --arch STRING.")
     cells = {"cell": arch} if arch is not None else _found_cells(run_folder)
     for architecture in cells.values():
+        if space is not None:
+            edges(architecture, space)
         check_architecture(architecture)
     benchmark = Benchmark(nb201)
     found = {name: benchmark.cell(architecture) for name, architecture in cells.items()}
@@ -229,8 +160,6 @@ def info() -> None:
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
     stopped."""
-    from bdp_ext.runs.folder import Interrupted
-
     try:
         bdp.main(prog_name="bdp", standalone_mode=False)
     except UserError as error:

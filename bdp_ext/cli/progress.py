@@ -21,7 +21,7 @@ from bdp_ext.search.loop import Search
 REFRESH = 0.2
 """Seconds between looks at the accuracy: on a GPU each look waits for the device."""
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=Job[Any])
 Self = TypeVar("Self", bound="JobProgress[Any]")
 
 

@@ -7,31 +7,21 @@ import click
 from rich.console import Console
 
 from bdp_ext.cli.options import (
-    amp_option,
     given_options,
-    options,
     out_option,
     resume_option,
     rows,
-    stream_option,
+    settings_options,
 )
 from bdp_ext.errors import UserError
-from bdp_ext.retrain.config import (
-    LR_SCHEDULES,
-    OPTIMIZERS,
-    RetrainConfig,
-    usual_protocol,
-)
-from bdp_ext.spaces import IMAGENET_FROM, SPACES
-from bdp_ext.spaces.architecture import read_architecture
+from bdp_ext.retrain.config import GENOTYPE, SPACE, RetrainConfig, usual_protocol
+from bdp_ext.spaces import SPACES
+from bdp_ext.spaces.architecture import edges, read_architecture
 
-PROTOCOLS = sorted({name for space in SPACES.values() for name in space.retraining})
-GENOTYPE = (
-    "A search's --out or its result.json, a text file, an architecture's string, or a published "
-    "name such as DARTS_V2."
-)
 
-_option = options(
+@click.command()
+@out_option
+@settings_options(
     RetrainConfig,
     [
         (f"{space.name} {name}", {**usual, "protocol": RetrainConfig.protocol})
@@ -39,58 +29,6 @@ _option = options(
         for name, usual in space.retraining.items()
     ],
 )
-
-
-@click.command()
-@click.option("--genotype", help=GENOTYPE)
-@_option("space", click.Choice(list(SPACES)), "Search space.  [default: the architecture's]")
-@click.option(
-    "--protocol",
-    type=click.Choice(PROTOCOLS),
-    help="Whose defaults and which strides.  "
-    f"[default: imagenet from {IMAGENET_FROM} pixels on, where the space has it]",
-)
-@_option("data", str, "digits, cifar10, cifar100, imagenet16-120, or a folder with train/, test/.")
-@out_option
-@_option("epochs", click.IntRange(1), "Epochs.")
-@_option("channels", click.IntRange(1), "Channels of the first stage.")
-@_option(
-    "cells", click.IntRange(1), "Cells, of the whole network or of a stage, as the space has it."
-)
-@_option("batch_size", click.IntRange(1), "Samples a step.")
-@_option("optimizer", click.Choice(OPTIMIZERS), "rmsprop is TensorFlow's.")
-@_option("lr", float, "Learning rate; it goes with the batch size.")
-@_option("lr_schedule", click.Choice(LR_SCHEDULES), "cosine and linear end at 0.")
-@_option("lr_decay", float, "What step multiplies it by.")
-@_option("lr_decay_epochs", click.IntRange(1), "Epochs between that.")
-@_option("warmup", click.IntRange(0), "Epochs in which it rises to --lr.")
-@_option("momentum", float, "Of the optimizer.")
-@click.option("--nesterov/--no-nesterov", "nesterov", default=None, help="Nesterov's momentum.")
-@_option("weight_decay", float, "Weight decay.")
-@click.option(
-    "--decay-all/--decay-weights",
-    "decay_all",
-    default=None,
-    help="Weight decay on biases and batch norms too.",
-)
-@_option("clip", float, "Largest norm of the gradient; 0: none.")
-@_option("label_smoothing", float, "Share of a label that goes to all classes alike.")
-@_option("auxiliary", float, "Weight of the auxiliary head's loss; 0: no head.")
-@_option("drop_path", float, "Probability of dropping a path at the end; it rises linearly.")
-@_option("dropout", float, "Probability of dropping a feature before the classifier.")
-@_option("cutout", float, "Side of the blanked square, as a share of the image's.")
-@_option("ema", float, "Decay of the weights' moving average; 0: none.")
-@_option("evaluate_every", click.IntRange(1), "Epochs between tests.")
-@_option("seed", int, "Of the weights, the order, the augmentation and what is dropped.")
-@_option("threads", click.IntRange(1), "CPU threads.  [default: torch's choice]")
-@_option("device", str, "auto, cpu, cuda, cuda:1, ...")
-@_option(
-    "image_size", click.IntRange(1), "Resize the images to this height and width.  [imagenet: 224]"
-)
-@_option("limit_train", click.IntRange(1), "Train on this many images, chosen at random.")
-@_option("subset", click.FloatRange(0, 1), "Train on this share of them, chosen at random.")
-@stream_option
-@amp_option
 @resume_option
 @click.pass_context
 def retrain(context: click.Context, /, out: Path, resume: bool, **values: Any) -> None:
@@ -105,7 +43,7 @@ def retrain(context: click.Context, /, out: Path, resume: bool, **values: Any) -
     given = given_options(context, values)
     if "genotype" in given:
         given["space"], given["genotype"] = read_architecture(given["genotype"], given.get("space"))
-    saved = folder(out).saved_config() if resume else None
+    saved = folder(out).saved_config(given.values()) if resume else None
     config = RetrainConfig(**{**vars(saved), **given}) if saved else _config(given)
     console = Console()
     with RetrainProgress(console) as progress:
@@ -138,7 +76,7 @@ def _config(given: dict[str, Any]) -> RetrainConfig:
 
 @click.command()
 @click.option("--genotype", required=True, help=GENOTYPE)
-@click.option("--space", type=click.Choice(list(SPACES)), help="[default: the architecture's]")
+@click.option("--space", help=SPACE)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -150,4 +88,4 @@ def draw(genotype: str, space: str | None, out: Path) -> None:
     from bdp_ext.report.cells import draw as draw_graphs
 
     name, architecture = read_architecture(genotype, space)
-    draw_graphs(SPACES[name].graph(architecture), out)
+    draw_graphs(edges(architecture, name), out)

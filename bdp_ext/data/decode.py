@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from bdp_ext.data import _memory
+from bdp_ext.data import memory
 from bdp_ext.errors import UserError
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -43,7 +43,7 @@ def decode(files: Sequence[File], size: int | None) -> Tensor:
 
     Image.init()  # every format's module, before threads race to load them
     height, width = read(files[0]).shape[:2]
-    _memory.require(len(files), height, width)
+    memory.require(len(files), height, width)
     images = torch.empty(len(files), 3, height, width, dtype=torch.uint8)
     out = images.permute(0, 2, 3, 1).numpy()
 

@@ -47,7 +47,7 @@ class ImageSet(ABC):
             UserError: a file that cannot be read or decoded; names it.
         """
 
-    def expect(self, index: Tensor, generator: torch.Generator | None) -> None:  # noqa: B027
+    def prefetch(self, index: Tensor, generator: torch.Generator | None) -> None:  # noqa: B027
         """Say what the next `read` with this generator will ask for, so that it can begin early;
         changes no result, and the generator stays as it is."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdp_ext.data import _pickles
+from bdp_ext.data import pickles
 from bdp_ext.data.source import Colour, Source, in_memory
 from bdp_ext.errors import UserError
 
@@ -87,9 +87,9 @@ def open_cifar(cifar: Cifar, split: str, root: Path, download: bool = True) -> S
             raise UserError(f"{folder} is not there.")
         _download(cifar, root)
     advice = f"remove {folder} and start again, it will be downloaded."
-    names = _pickles.read(folder / cifar.names_file, (cifar.names_key,), advice)[cifar.names_key]
+    names = pickles.read(folder / cifar.names_file, (cifar.names_key,), advice)[cifar.names_key]
     parts = [
-        _pickles.read_images(folder / file, 32, cifar.label_key, advice)
+        pickles.read_images(folder / file, 32, cifar.label_key, advice)
         for file in (cifar.train if split == "train" else cifar.test)
     ]
     labels = np.concatenate([labels for _, labels in parts])
@@ -113,7 +113,7 @@ def open_imagenet16(split: str, root: Path) -> Source:
     for file in (
         [f"train_data_batch_{i}" for i in range(1, 11)] if split == "train" else ["val_data"]
     ):
-        images, labels = _pickles.read_images(folder / file, 16, "labels", advice)
+        images, labels = pickles.read_images(folder / file, 16, "labels", advice)
         if len(labels) and not 1 <= labels.min() <= labels.max() <= 1000:
             raise UserError(f"{folder / file} holds labels outside 1 to 1000: {advice}")
         kept = labels <= IMAGENET16_CLASSES

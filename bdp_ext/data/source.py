@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bdp_ext.data import _memory
+from bdp_ext.data import memory
 
 Colour = tuple[float, float, float]
 
@@ -41,7 +41,7 @@ def in_memory(images: Tensor) -> Callable[[Tensor, int | None], Tensor]:
         chosen = images if len(index) == len(images) else images[index]
         if size is None or chosen.shape[2:] == (size, size):
             return chosen
-        _memory.require(len(chosen), size, size)
+        memory.require(len(chosen), size, size)
         return F.interpolate(chosen, (size, size), mode="bilinear", antialias=True)
 
     return read

@@ -73,7 +73,7 @@ class StreamedSet(ImageSet):
             part.result()
         return batch.images.to(self.device, non_blocking=True)
 
-    def expect(self, index: Tensor, generator: torch.Generator | None) -> None:
+    def prefetch(self, index: Tensor, generator: torch.Generator | None) -> None:
         if generator is not None:
             generator = generator.clone_state()
         self._ahead.append(self._start(index, self._draw(len(index), generator)))

@@ -5,10 +5,30 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bdp_ext.data import NAMES
 from bdp_ext.errors import UserError
-from bdp_ext.runs.settings import Settings
-from bdp_ext.spaces import IMAGENET_FROM, SPACES
+from bdp_ext.runs.plugins import required
+from bdp_ext.runs.settings import (
+    BATCH,
+    CELLS,
+    CHANNELS,
+    DECAY,
+    EPOCHS,
+    EPOCHS_OR_NONE,
+    NORM,
+    PROBABILITY,
+    RATE,
+    SHARE,
+    Settings,
+    setting,
+)
+from bdp_ext.spaces import IMAGENET_FROM, SPACES, Space, find_space
 
+GENOTYPE = (
+    "A search's --out or its result.json, a text file, an architecture's string, or a published "
+    "name such as DARTS_V2."
+)
+SPACE = f"{', '.join(SPACES)}, or package.module:Name of your own."
 OPTIMIZERS = ("sgd", "rmsprop")
 LR_SCHEDULES = ("cosine", "linear", "step")
 
@@ -16,87 +36,87 @@ LR_SCHEDULES = ("cosine", "linear", "step")
 @dataclass(frozen=True, kw_only=True)
 class RetrainConfig(Settings):
     """Settings of one retraining; the defaults are DARTS's on CIFAR (`of` knows the protocols of
-    the spaces).
+    the spaces)."""
 
-    Attributes:
-        genotype: the architecture, in its space's string form.
-        protocol: "imagenet" also chooses the network's strides.
-        channels, cells: width and depth of the network, as `Space.network` takes them.
-        optimizer: "rmsprop" is TensorFlow's.
-        lr_schedule: "cosine" and "linear" end at 0; "step" multiplies by `lr_decay` every
-            `lr_decay_epochs` epochs.
-        warmup: epochs in which the learning rate rises linearly to `lr`.
-        decay_all: weight decay on biases and batch norms too.
-        clip: largest norm of the gradient; 0: none.
-        auxiliary: weight of the auxiliary head's loss; 0: no head.
-        drop_path: probability at the end; it rises linearly from 0.
-        dropout: probability before the classifier.
-        cutout: side of the square that is blanked, as a share of the image's: .5 is the 16 pixels
-            of CIFAR.
-        ema: decay of the moving average of the weights, which then is what is tested and saved;
-            0: none.
-        evaluate_every: epochs between tests; the last epoch is tested in any case.
-
-    Raises:
-        UserError: a value outside its range, or no architecture of the space.
-    """
-
-    space: str
-    genotype: str
-    protocol: str = "cifar"
-    data: str = "cifar10"
-    epochs: int = 600
-    channels: int = 36
-    cells: int = 20
-    batch_size: int = 96
-    optimizer: str = "sgd"
-    lr: float = 0.025
-    lr_schedule: str = "cosine"
-    lr_decay: float = 0.97
-    lr_decay_epochs: int = 1
-    warmup: int = 0
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 3e-4
-    decay_all: bool = True
-    clip: float = 5.0
-    label_smoothing: float = 0.0
-    auxiliary: float = 0.4
-    drop_path: float = 0.2
-    dropout: float = 0.0
-    cutout: float = 0.5
-    ema: float = 0.0
-    evaluate_every: int = 1
+    genotype: str = setting(GENOTYPE, unset="with --resume the run's own")
+    space: str = setting(SPACE, unset="the architecture's")
+    protocol: str = setting(
+        "Whose defaults and which strides: cifar, or, for images of "
+        f"{IMAGENET_FROM} pixels or more, imagenet, where the space has it.",
+        "cifar",
+    )
+    data: str = setting(
+        f"{', '.join(NAMES)}, or a folder with train/<class>/ and test/<class>/ images.", "cifar10"
+    )
+    epochs: int = setting("Epochs.", 600, EPOCHS)
+    channels: int = setting("Channels of the first stage.", 36, CHANNELS)
+    cells: int = setting(
+        "Cells, of the whole network or of a stage, as the space has it.",
+        20,
+        CELLS,
+    )
+    batch_size: int = setting("Samples a step.", 96, BATCH)
+    optimizer: str = setting("rmsprop is TensorFlow's.", "sgd", OPTIMIZERS)
+    lr: float = setting("Learning rate; it goes with the batch size.", 0.025, RATE)
+    lr_schedule: str = setting(
+        "cosine and linear end at 0; step multiplies by --lr-decay.",
+        "cosine",
+        LR_SCHEDULES,
+    )
+    lr_decay: float = setting("What step multiplies it by.", 0.97, SHARE)
+    lr_decay_epochs: int = setting("Epochs between that.", 1, EPOCHS)
+    warmup: int = setting("Epochs in which it rises to --lr.", 0, EPOCHS_OR_NONE)
+    momentum: float = setting("Of the optimizer.", 0.9, PROBABILITY)
+    nesterov: bool = setting("Nesterov's momentum.", False)
+    weight_decay: float = setting("Weight decay.", 3e-4, DECAY)
+    decay_all: bool = setting(
+        "Weight decay on biases and batch norms too.", True, off="--decay-weights"
+    )
+    clip: float = setting("Largest norm of the gradient; 0: none.", 5.0, NORM)
+    label_smoothing: float = setting(
+        "Share of a label that goes to all classes alike.", 0.0, PROBABILITY
+    )
+    auxiliary: float = setting("Weight of the auxiliary head's loss; 0: no head.", 0.4, DECAY)
+    drop_path: float = setting(
+        "Probability of dropping a path at the end; it rises linearly from 0.", 0.2, PROBABILITY
+    )
+    dropout: float = setting(
+        "Probability of dropping a feature before the classifier.", 0.0, PROBABILITY
+    )
+    cutout: float = setting(
+        "Side of the blanked square, as a share of the image's: .5 is the 16 pixels of CIFAR.",
+        0.5,
+        PROBABILITY,
+    )
+    ema: float = setting(
+        "Decay of the weights' moving average, which then is tested and saved; 0: none.",
+        0.0,
+        PROBABILITY,
+    )
+    evaluate_every: int = setting(
+        "Epochs between tests; the last epoch is tested in any case.", 1, EPOCHS
+    )
 
     def __post_init__(self) -> None:
-        self.require_one_of("space", SPACES)
-        self.require_one_of("optimizer", OPTIMIZERS)
-        self.require_one_of("lr_schedule", LR_SCHEDULES)
-        protocols = SPACES[self.space].retraining
-        if self.protocol not in protocols:
+        super().__post_init__()
+        space = find_trained_space(self.space)
+        if self.protocol not in space.retraining:
             raise UserError(
                 f"--protocol {self.protocol} is none of the {self.space} space, "
-                f"which has {', '.join(protocols)}."
+                f"which has {', '.join(space.retraining)}."
             )
-        self.require_at_least(
-            1, "epochs", "channels", "cells", "batch_size", "lr_decay_epochs", "evaluate_every"
-        )
-        self.require_at_least(1, "image_size", "limit_train", "threads")
-        self.require_at_least(
-            0, "lr", "lr_decay", "warmup", "momentum", "weight_decay", "clip", "auxiliary"
-        )
-        for name in ("label_smoothing", "drop_path", "dropout", "cutout", "ema"):
-            self.require_share(name)
+        if self.nesterov and not self.momentum:
+            raise UserError("--nesterov needs a --momentum above 0.")
         try:
-            SPACES[self.space].graph(self.genotype)
+            space.graph(self.genotype)
         except ValueError as error:
             raise UserError(f"--genotype: {error}") from error
 
     @classmethod
     def of(cls, **given: Any) -> "RetrainConfig":
         """The settings given, and for the others what is usual for the space and the protocol."""
-        space = SPACES.get(given["space"])
-        usual = space.retraining.get(given.get("protocol", cls.protocol), {}) if space else {}
+        space = find_trained_space(given["space"])
+        usual = space.retraining.get(given.get("protocol", cls.protocol), {})
         return cls(**{**usual, **given})
 
     def learning_rate(self, epoch: int) -> float:
@@ -111,7 +131,17 @@ class RetrainConfig(Settings):
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
+def find_trained_space(name: str) -> Space:
+    """A space by its name as `find_space` does, whose networks can be trained.
+
+    Raises:
+        UserError: there is none.
+    """
+    return required("space", name, find_space(name), ("retraining", "network", "graph"))
+
+
 def usual_protocol(space: str, image_size: int) -> str:
     """The protocol for images of this height and width."""
+    protocols = find_trained_space(space).retraining
     wanted = "imagenet" if image_size >= IMAGENET_FROM else "cifar"
-    return wanted if wanted in SPACES[space].retraining else next(iter(SPACES[space].retraining))
+    return wanted if wanted in protocols else next(iter(protocols))

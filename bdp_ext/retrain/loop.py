@@ -23,14 +23,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bdp_ext.data import ImageSet, cutout, normalize
 from bdp_ext.errors import UserError
 from bdp_ext.pruning import LiveSampler, batches_in_pass
-from bdp_ext.retrain.config import RetrainConfig
+from bdp_ext.retrain.config import RetrainConfig, find_trained_space
 from bdp_ext.retrain.rmsprop import TensorFlowRMSprop
-from bdp_ext.runs.precision import Precision
-from bdp_ext.runs.stopwatch import Stopwatch
-from bdp_ext.spaces import SPACES
+from bdp_ext.runs import Job
 
 
-class Retrain:
+class Retrain(Job[RetrainConfig]):
     """One retraining and all of its state: a `Job`.
 
     Args:
@@ -45,14 +43,7 @@ class Retrain:
     kind = "retraining"
 
     def __init__(self, config: RetrainConfig, train: ImageSet, test: ImageSet) -> None:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
-        # The same seed gives the same network, also on a GPU.
-        torch.backends.cudnn.deterministic = True
-        self.config = config
-        self.device = config.torch_device()
-        self.fingerprint = zlib.crc32(f"{train.checksum()} {test.checksum()}".encode())
+        super().__init__(config, zlib.crc32(f"{train.checksum()} {test.checksum()}".encode()))
         self.classes, self.mean, self.std = train.classes, train.mean, train.std
         self.image_size = _size(train, test)
         self.network = self._network().to(self.device)
@@ -65,24 +56,17 @@ class Retrain:
         self.train = train.to(self.device)
         self.test = replace(test.to(self.device), mean=train.mean, std=train.std)
         self.sampler = LiveSampler(len(train.labels), config.batch_size, config.seed)
-        self.epoch_steps = batches_in_pass(len(train.labels), config.batch_size)
         self._augmentation = torch.Generator().manual_seed(config.seed)
         # Cutout draws from another generator: crops that are read ahead must not depend on it.
         self._squares = torch.Generator().manual_seed(config.seed)
-        self.precision = Precision(
-            self.device, self.device.type == "cuda" if config.amp is None else config.amp
-        )
         self.parameters = list(self.network.parameters())
         self.optimizer = self._optimizer()
-        self.steps = 0
         self.samples = 0
-        self.history: list[dict[str, Any]] = []
-        self.stopwatch = Stopwatch()
         self._start_epoch()
 
     def _network(self) -> nn.Module:
         config = self.config
-        network = SPACES[config.space].network(
+        network = find_trained_space(config.space).network(
             config.genotype,
             channels=config.channels,
             cells=config.cells,
@@ -130,18 +114,9 @@ class Retrain:
         return self.network if self.average is None else self.average.module
 
     @property
-    def epochs(self) -> int:
-        """Epochs in all."""
-        return self.config.epochs
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are over."""
-        return len(self.history)
-
-    @property
-    def done(self) -> bool:
-        return self.epoch == self.config.epochs
+    def epoch_steps(self) -> int:
+        """Steps of the epoch under way."""
+        return batches_in_pass(len(self.train.labels), self.config.batch_size)
 
     @property
     def epoch_done(self) -> bool:
@@ -222,43 +197,29 @@ class Retrain:
         return record
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed retraining needs, in mid-epoch too; loads with
-        `weights_only=True`."""
         return {
-            "fingerprint": self.fingerprint,
+            **super().state_dict(),
             "network": self.network.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
-            "precision": self.precision.state_dict(),
             "sampler": self.sampler.state_dict(),
             "augmentation": self._augmentation.get_state(),
             "cutout": self._squares.get_state(),
             "counts": {"seen": self.seen, "samples": self.samples, "sums": self._sums.cpu()},
-            "steps": self.steps,
-            "history": self.history,
-            "seconds": self.stopwatch.lap(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["fingerprint"] != self.fingerprint:
-            raise UserError(
-                f"the images of {self.config.data} are not those that this retraining began with; "
-                "bring them back, or start again in another --out."
-            )
+        super().load_state_dict(state)
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.load_state_dict(state["precision"])
         self.sampler.load_state_dict(state["sampler"])
         self._augmentation.set_state(state["augmentation"])
         self._squares.set_state(state["cutout"])
-        self.steps = state["steps"]
-        self.history = state["history"]
         self._start_epoch()
         self.seen, self.samples = state["counts"]["seen"], state["counts"]["samples"]
         self._sums = state["counts"]["sums"].to(self.device)
-        self.stopwatch.seconds = state["seconds"]
 
 
 def read_batch(
@@ -279,7 +240,7 @@ def read_batch(
     """
     images = data.read(index, augmentation)
     if coming is not None and coming.numel():
-        data.expect(coming, augmentation)
+        data.prefetch(coming, augmentation)
     return normalize(images, data.mean, data.std), data.labels[index].to(images.device)
 
 

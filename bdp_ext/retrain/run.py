@@ -4,11 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bdp_ext.data import load
 from bdp_ext.retrain.config import RetrainConfig
 from bdp_ext.retrain.loop import Retrain
 from bdp_ext.retrain.weights import save_network
-from bdp_ext.runs.files import write_json
 from bdp_ext.runs.folder import Folder, Observer, versions
 from bdp_ext.spaces.cost import multiply_adds, parameters
 
@@ -23,39 +21,23 @@ def folder(out: Path) -> Folder[RetrainConfig]:
 def retrain(
     config: RetrainConfig, out: Path, *, resume: bool, observer: Observer[Retrain]
 ) -> dict[str, Any]:
-    """Train a network from scratch, and leave everything in `out`.
+    """Train a network from scratch, and leave everything in `out` (see `Folder.complete`).
 
     Args:
         config: the settings; of a resumed run, those it was started with.
-        out: the folder.
-        resume: go on with the run in `out`, from its start when it was not saved yet.
-        observer: told of every step and epoch.
-
-    Returns:
-        The contents of `result.json`.
-
-    Raises:
-        UserError: bad settings, images or files.
-        Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
-    files = folder(out)
-    # First everything that can be refused, then the first write.
-    state = files.saved_state(resume)
-    train = load(
-        config.data,
-        image_size=config.image_size,
-        limit=config.limit_train,
-        subset=config.subset,
-        stream=config.stream,
-        seed=config.seed,
+
+    def result(job: Retrain) -> dict[str, Any]:
+        save_network(job, out / WEIGHTS)
+        return make_result(job)
+
+    return folder(out).complete(
+        lambda: Retrain(config, config.images(), config.images("test")),
+        resume=resume,
+        observer=observer,
+        write_events=_write_events,
+        result=result,
     )
-    test = load(config.data, split="test", image_size=config.image_size, stream=config.stream)
-    job = Retrain(config, train, test)
-    files.complete(job, state, observer, _write_events)
-    save_network(job, out / WEIGHTS)
-    result = make_result(job)
-    write_json(files.result, result)
-    return result
 
 
 def make_result(job: Retrain) -> dict[str, Any]:

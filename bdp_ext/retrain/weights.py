@@ -10,9 +10,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bdp_ext.errors import UserError
+from bdp_ext.retrain.config import find_trained_space
 from bdp_ext.retrain.loop import Retrain
 from bdp_ext.runs.files import write_atomically
-from bdp_ext.spaces import SPACES
+from bdp_ext.runs.plugins import refuse_foreign
 
 METADATA = "bdp_ext"
 
@@ -58,8 +59,12 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     return _read(path)[0]
 
 
-def load_network(path: Path | str) -> nn.Module:
+def load_network(path: Path | str, space: str | None = None) -> nn.Module:
     """Build the network of a file that `save_network` wrote.
+
+    Args:
+        space: of the user's own, as `package.module:Name`, where the network is of one: a file
+            alone never imports code.
 
     Returns:
         The trained network in evaluation mode, on the CPU, channels_last: images [B, 3, H, W]
@@ -69,8 +74,9 @@ def load_network(path: Path | str) -> nn.Module:
         UserError: no such file, or not such a file.
     """
     metadata, tensors = _read(path)
+    refuse_foreign(metadata, [space], path)
     try:
-        network = SPACES[metadata["space"]].network(
+        network = find_trained_space(metadata["space"]).network(
             metadata["genotype"],
             channels=metadata["channels"],
             cells=metadata["cells"],
@@ -79,7 +85,7 @@ def load_network(path: Path | str) -> nn.Module:
             auxiliary=False,
         )
         network.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (UserError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _foreign(path, error) from error
     return network.eval().to(memory_format=torch.channels_last)
 
@@ -87,11 +93,11 @@ def load_network(path: Path | str) -> nn.Module:
 def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA])
+            metadata = dict(json.loads((file.metadata() or {})[METADATA]))
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _foreign(path, error) from error
 
 

@@ -14,7 +14,7 @@ from bdp_ext.runs.files import write_atomically
 from bdp_ext.runs.job import Job
 
 
-def save(path: Path, job: Job) -> None:
+def save(path: Path, job: Job[Any]) -> None:
     """Write the whole state of a job, the random generators of torch, numpy and python included."""
     state = {
         "format": file_format(job.kind),
@@ -47,7 +47,7 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], job: Job) -> None:
+def restore(state: dict[str, Any], job: Job[Any]) -> None:
     """Bring a freshly made job to the state that `read` returned.
 
     Raises:

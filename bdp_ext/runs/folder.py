@@ -4,7 +4,7 @@
 import json
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +19,12 @@ from bdp_ext.errors import UserError
 from bdp_ext.runs import checkpoint
 from bdp_ext.runs.files import write_atomically, write_json
 from bdp_ext.runs.job import Job
-from bdp_ext.runs.settings import Settings
+from bdp_ext.runs.plugins import refuse_foreign
+from bdp_ext.runs.settings import Settings, no_settings, read_plain
 
 S = TypeVar("S", bound=Settings)
-J = TypeVar("J", bound=Job)
-J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
+J = TypeVar("J", bound=Job[Any])
+J_contra = TypeVar("J_contra", bound=Job[Any], contravariant=True)
 
 Record = dict[str, Any]
 
@@ -60,21 +61,23 @@ class Folder(Generic[S]):
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
 
-    def saved_config(self) -> S | None:
+    def saved_config(self, named: Collection[object] = ()) -> S | None:
         """The settings this run was started with; None where there is no run.
 
+        Args:
+            named: code of the user's own that may be imported, as `package.module:Name`.
+
         Raises:
-            UserError: `config.json` is not ours.
+            UserError: `config.json` is not ours, or names other code of somebody's own.
         """
-        if not self.config.exists():
+        values = read_plain(self.config, self.settings, self.kind)
+        if values is None:
             return None
+        refuse_foreign(values, named, self.config)
         try:
-            return self.settings(**json.loads(self.config.read_text()))
-        except (ValueError, TypeError, UserError) as error:
-            raise UserError(
-                f"{self.config} holds no settings of a {self.kind} ({error}); "
-                "move it away to start again."
-            ) from error
+            return self.settings(**values)
+        except UserError as error:
+            raise no_settings(self.config, self.kind, error) from error
 
     def saved_state(self, resume: bool) -> Record | None:
         """The checkpoint to go on from; None where there is none. Nothing is written yet.
@@ -113,32 +116,41 @@ class Folder(Generic[S]):
 
     def complete(
         self,
-        job: J,
-        state: Record | None,
+        make: Callable[[], J],
+        *,
+        resume: bool,
         observer: Observer[J],
         write_events: Callable[[Any, Record], None],
-        write_more: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Do what is left of a job, saving it after each epoch.
+        result: Callable[[J], Record],
+        write_more: Callable[[J], None] = lambda job: None,
+    ) -> Record:
+        """Do a job or what is left of it, saving it after each epoch.
 
         Args:
-            job: freshly made.
-            state: what `saved_state` returned.
+            make: makes the job.
+            resume: go on with the run in the folder, from its start when it was not saved yet.
             observer: told of every step and epoch.
             write_events: writes an epoch's record to a TensorBoard `SummaryWriter`.
+            result: of the job that is done, the contents of `result.json`.
             write_more: writes what else the folder holds of the job's state; called at the start
                 and after each epoch.
 
+        Returns:
+            The contents of `result.json`.
+
         Raises:
-            UserError: the state is of other settings or images; nothing was written.
+            UserError: bad settings, images or files, or those of another run; nothing was written.
             Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
         """
+        # First everything that can be refused, then the first write.
+        state = self.saved_state(resume)
+        job = make()
         if state is not None:
             checkpoint.restore(state, job)
         self.make()
         write_json(self.config, asdict(job.config))
         self.write_metrics(job.history)
-        write_more()
+        write_more(job)
         observer.started(job)
         with _events(self.path, job.epoch) as events, stop_signals() as stop:
             while not job.done:
@@ -147,7 +159,7 @@ class Folder(Generic[S]):
                     record = job.end_epoch()
                     checkpoint.save(self.checkpoint, job)
                     self.append_metrics(record)
-                    write_more()
+                    write_more(job)
                     write_events(events, record)
                     observer.epoch_ended(job, record)
                 else:
@@ -155,6 +167,9 @@ class Folder(Generic[S]):
                 if stop and not job.done:
                     checkpoint.save(self.checkpoint, job)
                     raise Interrupted
+        content = result(job)
+        write_json(self.result, content)
+        return content
 
 
 def versions() -> dict[str, str]:

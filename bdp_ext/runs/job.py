@@ -1,57 +1,93 @@
-"""What a run with a folder asks of the work it does: a search, a retraining."""
+"""The work of a run with a folder: a search, a retraining."""
 
-from typing import Any, Protocol
+import time
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+
+from bdp_ext.errors import UserError
+from bdp_ext.runs.precision import Precision
 from bdp_ext.runs.settings import Settings
 
+S = TypeVar("S", bound=Settings)
 
-class Job(Protocol):
-    """Epochs of steps, with state that can be saved between any two of them."""
 
-    @property
-    def kind(self) -> str:
-        """A word for it, in sentences and in its checkpoints."""
+class Job(ABC, Generic[S]):
+    """Epochs of steps, with state that can be saved between any two of them.
 
-    @property
-    def config(self) -> Settings:
-        """Plain values."""
+    Args:
+        config: the settings.
+        fingerprint: tells the job's images from others.
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The records of the epochs that are over."""
+    Attributes:
+        kind: a word for it, in sentences and in its checkpoints.
+        history: the records of the epochs that are over.
+        steps: so far.
+
+    Raises:
+        UserError: there is no such device.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, config: S, fingerprint: int) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        # The same seed gives the same result, also on a GPU.
+        torch.backends.cudnn.deterministic = True
+        self.config = config
+        self.device = config.torch_device()
+        self.fingerprint = fingerprint
+        on_gpu = self.device.type == "cuda"
+        self.precision = Precision(self.device, on_gpu if config.amp is None else config.amp)
+        self.history: list[dict[str, Any]] = []
+        self.steps = 0
+        self.stopwatch = Stopwatch()
 
     @property
     def epochs(self) -> int:
         """Epochs in all."""
+        return self.config.epochs
 
     @property
     def epoch(self) -> int:
         """Epochs that are over."""
+        return len(self.history)
 
     @property
     def done(self) -> bool:
         """Whether it was the last one."""
+        return self.epoch == self.epochs
 
     @property
-    def steps(self) -> int:
-        """Steps so far."""
-
-    @property
+    @abstractmethod
     def epoch_steps(self) -> int:
         """Steps of the epoch under way."""
 
     @property
+    @abstractmethod
     def epoch_done(self) -> bool:
-        """Whether the epoch's steps are done."""
+        """Whether the steps of the epoch under way are done."""
 
+    @abstractmethod
     def step(self) -> None:
         """Do one step."""
 
+    @abstractmethod
     def end_epoch(self) -> dict[str, Any]:
         """Close the epoch; its record, of plain values."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed job needs, in mid-epoch too; loads with `weights_only=True`."""
+        return {
+            "fingerprint": self.fingerprint,
+            "precision": self.precision.state_dict(),
+            "steps": self.steps,
+            "history": self.history,
+            "seconds": self.stopwatch.lap(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state.
@@ -59,3 +95,36 @@ class Job(Protocol):
         Raises:
             UserError: it is of other images.
         """
+        if state["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"the images of {self.config.data} are not those that this {self.kind} began with; "
+                "bring them back, or start again in another --out."
+            )
+        self.precision.load_state_dict(state["precision"])
+        self.steps = state["steps"]
+        self.history = state["history"]
+        self.stopwatch.seconds = state["seconds"]
+
+
+class Stopwatch:
+    """Wall clock and CPU seconds of this process, and of those before it in the same run.
+
+    Attributes:
+        seconds: up to the last `lap`; set it to what was saved to count on.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = {"wall": 0.0, "cpu": 0.0}
+        self._last = self._now()
+
+    def lap(self) -> dict[str, float]:
+        """Seconds so far."""
+        now = self._now()
+        for name, before in self._last.items():
+            self.seconds[name] += now[name] - before
+        self._last = now
+        return dict(self.seconds)
+
+    @staticmethod
+    def _now() -> dict[str, float]:
+        return {"wall": time.perf_counter(), "cpu": time.process_time()}

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from bdp_ext.errors import UserError
@@ -41,7 +41,7 @@ def find(
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found: Named = getattr(importlib.import_module(module_name), attribute)
         if instance and isinstance(found, type):
             found = found()
     except Exception as error:  # whatever a foreign module raises
@@ -54,10 +54,42 @@ def find(
         raise UserError(
             f"--{option} {name} is an object; name its class, of which each search makes its own."
         )
+    return required(option, name, found, needs)
+
+
+def required(option: str, name: str, found: Named, needs: Sequence[str]) -> Named:
+    """What was found, if it has all of these attributes.
+
+    Raises:
+        UserError: it lacks some.
+    """
     missing = [need for need in needs if not hasattr(found, need)]
     if missing:
         raise UserError(
             f"--{option} {name} is no {option}: it has no {', no '.join(missing)} "
             f"(see bdp_ext.{option}s)."
         )
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def refuse_foreign(settings: Mapping[str, object], named: Collection[object], file: object) -> None:
+    """Refuse code of a user's own that a file asks for and the command line does not: a folder may
+    come from anywhere, and to import a module is to run it.
+
+    Args:
+        settings: what the file says, by the names of settings.
+        named: what the command line says.
+
+    Raises:
+        UserError: there is such code; says how to ask for it.
+    """
+    foreign = [
+        f"--{option} {settings[option]}"
+        for option in ("space", "method", "pruner")
+        if ":" in str(settings.get(option)) and settings[option] not in named
+    ]
+    if foreign:
+        raise UserError(
+            f"{file} names code of your own, which runs only where the command line names it too: "
+            f"give {' '.join(foreign)}."
+        )

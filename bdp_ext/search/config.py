@@ -5,82 +5,105 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from bdp_ext.data import NAMES
 from bdp_ext.errors import UserError
-from bdp_ext.methods import find_method
+from bdp_ext.methods import METHODS, find_method
 from bdp_ext.pruning import CAPS, CRITERIA, LEVELS, PRUNE, Pruner, Schedule
-from bdp_ext.pruning.baselines import find_pruner
-from bdp_ext.pruning.schedule import default_interval
-from bdp_ext.runs.settings import Settings, option
-from bdp_ext.spaces import find_space
+from bdp_ext.pruning.baselines import PRUNERS, find_pruner
+from bdp_ext.pruning.schedule import KINDS, default_interval
+from bdp_ext.runs.settings import (
+    BATCH,
+    CELLS,
+    CHANNELS,
+    DECAY,
+    EPOCHS,
+    EPOCHS_OR_NONE,
+    PROBABILITY,
+    RATE,
+    SAMPLES,
+    SHARE,
+    Range,
+    Settings,
+    option,
+    setting,
+)
+from bdp_ext.spaces import SPACES, find_space
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Settings):
     """Settings of one search; the defaults are those of the paper's NAS-Bench-201 runs (`of` knows
-    those of the other spaces).
+    those of the other spaces)."""
 
-    Attributes:
-        channels, cells: width of the first stage, cells a stage.
-        bdp: False is the pruner "none".
-        train_share: share of the images that trains the weights; the rest updates alpha.
-        keep_train, keep_valid: share of a level left at the end; or
-        prune_train, prune_valid: share that each pruning takes. Neither: `PRUNE`.
-        epochs: of the search; of each stage, where a method has several (P-DARTS).
-        interval: epochs between prunings; None: `default_interval`, whose answer takes its place.
-        alpha_start: epochs before the first alpha step, in each stage.
-        eigenvalue_every: epochs between Hessian eigenvalues; 0: none.
-        fused: compute the supernet's cells node by node (`spaces/fused.py`), not op by op.
-        checkpoint_cells: compute cells again in the backward pass instead of keeping activations.
-        compile: forward and backward passes of full batches by torch.compile.
-        cuda_graphs: gradients of full batches as CUDA graphs.
-
-    Raises:
-        UserError: a value outside its range.
-    """
-
-    space: str = "nas-bench-201"
-    method: str = "darts"
-    data: str = "digits"
-    epochs: int = 50
-    channels: int = 16
-    cells: int = 5
-    batch_size: int = 64
-    train_share: float = 0.5
-    bdp: bool = True
-    pruner: str = "bdp"
-    interval: int | None = None
-    keep_train: float | None = None
-    keep_valid: float | None = None
-    prune_train: float | None = None
-    prune_valid: float | None = None
-    schedule: str = "geometric"
-    warmup: int = 0
-    criterion: str = "low-high"
-    balance: str = "paper"
-    min_per_class: int = 1
-    lr: float = 0.025
-    lr_min: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip: float = 5.0
-    alpha_lr: float = 3e-4
-    alpha_weight_decay: float = 1e-3
-    alpha_start: int = 0
-    eigenvalue_every: int = 0
-    fused: bool = True
-    checkpoint_cells: bool = False
-    compile: bool = False
-    cuda_graphs: bool = False
+    space: str = setting(
+        f"{', '.join(SPACES)}, or package.module:Name of your own.", "nas-bench-201"
+    )
+    method: str = setting(f"{', '.join(METHODS)}, or package.module:Name of your own.", "darts")
+    data: str = setting(f"{', '.join(NAMES)}, or a folder with train/<class>/ images.", "digits")
+    epochs: int = setting(
+        "Epochs of the search; of each stage, where a method has several (p-darts).", 50, EPOCHS
+    )
+    channels: int = setting("Channels of the first stage.", 16, CHANNELS)
+    cells: int = setting("Cells a stage; darts: in all.", 5, CELLS)
+    batch_size: int = setting("Samples a step on each level.", 64, BATCH)
+    train_share: float = setting(
+        "Share of the images for the weights; the rest updates alpha.", 0.5, Range(above=0, below=1)
+    )
+    bdp: bool = setting("Prune both data sets, or neither (as --pruner none).", True)
+    pruner: str = setting(f"{', '.join(PRUNERS)}, or package.module:Name of your own.", "bdp")
+    interval: int | None = setting(
+        "Epochs between prunings, and the window of VoE.",
+        None,
+        Range(at_least=2, at_most=10_000),
+        unset="a quarter of the epochs, within 2 to 5",
+    )
+    keep_train: float | None = setting("Share of the training level left at the end.", None, SHARE)
+    keep_valid: float | None = setting(
+        "Share of the validation level left at the end.", None, SHARE
+    )
+    prune_train: float | None = setting(
+        "Share of the training level each pruning takes.", None, PROBABILITY, unset=str(PRUNE)
+    )
+    prune_valid: float | None = setting(
+        "Share of the validation level each pruning takes.", None, PROBABILITY, unset=str(PRUNE)
+    )
+    schedule: str = setting("Shares of the current or of the initial size.", "geometric", KINDS)
+    warmup: int = setting("Epochs before the first pruning, in each stage.", 0, EPOCHS_OR_NONE)
+    criterion: str = setting("Scores pruned first from the two levels.", "low-high", CRITERIA)
+    balance: str = setting("Caps on what a class may lose (Eq. 6).", "paper", CAPS)
+    min_per_class: int = setting("Samples every class keeps.", 1, SAMPLES)
+    lr: float = setting(
+        "Learning rate of the weights, annealed to --lr-min by a cosine.", 0.025, RATE
+    )
+    lr_min: float = setting("Where that ends.", 0.001, DECAY)
+    momentum: float = setting("Of the weights' SGD.", 0.9, PROBABILITY)
+    weight_decay: float = setting("Of the weights.", 5e-4, DECAY)
+    clip: float = setting(
+        "Largest norm of the weights' gradient.", 5.0, Range(above=0, at_most=1_000_000)
+    )
+    alpha_lr: float = setting("Learning rate of alpha's Adam.", 3e-4, RATE)
+    alpha_weight_decay: float = setting("Of alpha.", 1e-3, DECAY)
+    alpha_start: int = setting(
+        "Epochs before the first alpha step, in each stage.", 0, EPOCHS_OR_NONE
+    )
+    eigenvalue_every: int = setting(
+        "Epochs between Hessian eigenvalues; 0: none.", 0, EPOCHS_OR_NONE
+    )
+    fused: bool = setting(
+        "Compute cells node by node: the same maths, faster; or mixed op by mixed op.", True
+    )
+    checkpoint_cells: bool = setting(
+        "Save memory: compute cells again in the backward pass.", False
+    )
+    compile: bool = setting(
+        "Compute full batches by torch.compile, which takes minutes at the start.", False
+    )
+    cuda_graphs: bool = setting("Launch a step's kernels all at once, on a GPU.", False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         find_space(self.space)
         find_method(self.method)
-        for name, choices in (("criterion", CRITERIA), ("balance", CAPS)):
-            self.require_one_of(name, choices)
-        self.require_at_least(
-            1, "epochs", "channels", "cells", "batch_size", "min_per_class", "threads"
-        )
-        self.require_at_least(0, "warmup", "alpha_start", "eigenvalue_every")
         if self.interval is None:
             object.__setattr__(self, "interval", default_interval(self._stage_epochs))
         for level in LEVELS:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -20,6 +19,8 @@ def dominant_eigenvalue(loss: Callable[[], Tensor], parameters: Sequence[Paramet
 
     Source: BDP (arXiv 2312.14200), Fig. 3 c; the measure is due to Zela et al. 2019.
     """
+    from scipy.sparse.linalg import LinearOperator, eigsh  # .1 s, which few searches need
+
     value = loss()
     gradients = torch.autograd.grad(value, parameters, create_graph=True)
     size = sum(parameter.numel() for parameter in parameters)

@@ -45,8 +45,8 @@ class Level:
         self.features: Features | None = None
         self.sampler = LiveSampler(samples.numel(), batch_size, seed)
         self.forwarded = 0
-        self.extra = 0
-        self.passing = 0.0
+        self.extra_samples = 0
+        self.extra_seconds = 0.0
         self.scoring = 0.0
         self.selecting = 0.0
         self._augmentation = torch.Generator().manual_seed(seed)
@@ -56,7 +56,7 @@ class Level:
         """Forget what was counted in the last epoch."""
         self.seen = 0
         self._sums = torch.zeros(2, dtype=torch.float64)  # correct answers, losses
-        self._shown: tuple[Tensor, Outputs] | None = None
+        self._extra: tuple[Tensor, Outputs] | None = None
 
     @property
     def size(self) -> int:
@@ -84,7 +84,7 @@ class Level:
         images = self.data.read(self.samples[index], self._augmentation)
         ahead = self.sampler.peek
         if ahead.numel():
-            self.data.expect(self.samples[ahead], self._augmentation)
+            self.data.prefetch(self.samples[ahead], self._augmentation)
         target = self.labels[index].to(images.device)
         weight = None
         if self.pruner and self.pruner.weights is not None:
@@ -108,7 +108,7 @@ class Level:
             self.pruner.observe(batch.index, logits, batch.target, features)
             self.scoring += time.process_time() - start
 
-    def show(self, forward: Forward, samples: Tensor | None = None) -> Outputs:
+    def extra_forward(self, forward: Forward, samples: Tensor | None = None) -> Outputs:
         """Extra forward passes for a pruner, counted apart: of these samples, by default all.
 
         The images are not augmented. The same samples again in one epoch cost nothing.
@@ -117,7 +117,7 @@ class Level:
             samples: [n] int64, numbers of this level's samples.
         """
         samples = torch.arange(self.samples.numel()) if samples is None else samples.cpu()
-        if self._shown is None or not torch.equal(self._shown[0], samples):
+        if self._extra is None or not torch.equal(self._extra[0], samples):
             start = time.process_time()
             # Batch norms may take the statistics of the batch: no order by class, no small batch.
             order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
@@ -128,10 +128,10 @@ class Level:
             logits, features = map(torch.cat, zip(*parts, strict=True))
             back = order.argsort().to(logits.device)
             target = self.labels[samples].to(logits.device)
-            self._shown = samples, Outputs(logits[back], target, features[back])
-            self.extra += len(samples)
-            self.passing += time.process_time() - start
-        return self._shown[1]
+            self._extra = samples, Outputs(logits[back], target, features[back])
+            self.extra_samples += len(samples)
+            self.extra_seconds += time.process_time() - start
+        return self._extra[1]
 
     def end_epoch(self, passes: Passes | None = None) -> None:
         """Prune when it is time; a pruned sample leaves the pass under way too.
@@ -154,8 +154,8 @@ class Level:
                 "seen": self.seen,
                 "sums": self._sums.cpu(),
                 "forwarded": self.forwarded,
-                "extra": self.extra,
-                "passing": self.passing,
+                "extra": self.extra_samples,
+                "passing": self.extra_seconds,
                 "scoring": self.scoring,
                 "selecting": self.selecting,
             },
@@ -168,6 +168,6 @@ class Level:
             self.pruner.load_state_dict(state["pruner"])
         counts = state["counts"]
         self.seen, self._sums = counts["seen"], counts["sums"]
-        self.forwarded, self.extra = counts["forwarded"], counts["extra"]
-        self.passing = counts["passing"]
+        self.forwarded, self.extra_samples = counts["forwarded"], counts["extra"]
+        self.extra_seconds = counts["passing"]
         self.scoring, self.selecting = counts["scoring"], counts["selecting"]

@@ -27,8 +27,7 @@ from bdp_ext.pruning import (
     batches_in_pass,
     samples_drawn,
 )
-from bdp_ext.runs.precision import Precision
-from bdp_ext.runs.stopwatch import Stopwatch
+from bdp_ext.runs import Job
 from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.cuda_graphs import Function, Graphs, Result, compiled
 from bdp_ext.search.features import Features
@@ -37,7 +36,7 @@ from bdp_ext.search.level import Level
 from bdp_ext.spaces import find_space
 
 
-class Search:
+class Search(Job[SearchConfig]):
     """One search and all of its state: a `Job`.
 
     Args:
@@ -51,18 +50,10 @@ class Search:
     kind = "search"
 
     def __init__(self, config: SearchConfig, data: ImageSet) -> None:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
-        # The same seed gives the same search, also on a GPU.
-        torch.backends.cudnn.deterministic = True
-        self.config = config
-        self.device = config.torch_device()
-        self.fingerprint = data.checksum()
+        super().__init__(config, data.checksum())
         self.classes = data.classes
         self.method = find_method(config.method)()
         self.space = find_space(config.space).for_images(data.image_size)
-        self.history: list[dict[str, Any]] = []
         self.stopped = False  # by the method, ahead of time
 
         data = data.to(self.device)
@@ -73,12 +64,7 @@ class Search:
             self.levels[name] = Level(data, half, config.batch_size, pruner, seed)
         self.train, self.valid = self.levels["train"], self.levels["valid"]
 
-        self.precision = Precision(
-            self.device, self.device.type == "cuda" if config.amp is None else config.amp
-        )
-        self.steps = 0
         self._unpruned_epoch_steps = self.epoch_steps
-        self.stopwatch = Stopwatch()
         self._graphs = self._make_graphs()
         self._begin_stage()
 
@@ -163,11 +149,6 @@ class Search:
     def epochs(self) -> int:
         """Epochs of all stages."""
         return self.config.all_epochs
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are over."""
-        return len(self.history)
 
     @property
     def stage(self) -> int:
@@ -278,7 +259,10 @@ class Search:
             record["eigenvalue"] = self._eigenvalue(self._alpha_batch)
         for level in self.levels.values():
             level.end_epoch(
-                Passes(partial(level.show, self._outputs), partial(self.valid.show, self._outputs))
+                Passes(
+                    partial(level.extra_forward, self._outputs),
+                    partial(self.valid.extra_forward, self._outputs),
+                )
             )
         for level in self.levels.values():
             level.start_epoch()
@@ -334,7 +318,7 @@ class Search:
 
     def samples_extra(self) -> dict[str, int]:
         """Samples of each level forwarded for the pruners alone."""
-        return {name: level.extra for name, level in self.levels.items()}
+        return {name: level.extra_samples for name, level in self.levels.items()}
 
     def samples_unpruned(self) -> dict[str, int]:
         """What the same epochs forward without pruning."""
@@ -357,7 +341,7 @@ class Search:
     def spent(self) -> dict[str, float]:
         """Seconds so far, resumed runs added up: wall clock, CPU, and the pruners' CPU seconds:
         scoring, selecting, and extra forward passes."""
-        passes = sum(level.passing for level in self.levels.values())
+        passes = sum(level.extra_seconds for level in self.levels.values())
         return {
             **self.stopwatch.lap(),
             "scoring": sum(level.scoring for level in self.levels.values()),
@@ -366,42 +350,28 @@ class Search:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed search needs, in mid-epoch too; loads with
-        `weights_only=True`."""
         return {
-            "fingerprint": self.fingerprint,
+            **super().state_dict(),
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "precision": self.precision.state_dict(),
             "levels": {name: level.state_dict() for name, level in self.levels.items()},
-            "steps": self.steps,
-            "history": self.history,
             "method": self.method.state_dict(),
             "stopped": self.stopped,
-            "seconds": self.stopwatch.lap(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["fingerprint"] != self.fingerprint:
-            raise UserError(
-                f"the images of {self.config.data} are not those that this search began with; "
-                "bring them back, or start again in another --out."
-            )
-        self.history = state["history"]
+        super().load_state_dict(state)
         self._begin_stage()
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.precision.load_state_dict(state["precision"])
         for name, level in self.levels.items():
             level.load_state_dict(state["levels"][name])
         self.method.load_state_dict(state["method"])
         self.stopped = state["stopped"]
-        self.steps = state["steps"]
-        self.stopwatch.seconds = state["seconds"]
 
 
 def _directly(function: Function, *batches: Batch) -> Result:

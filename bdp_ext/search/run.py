@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-from bdp_ext.data import load
-from bdp_ext.runs.files import write_json
 from bdp_ext.runs.folder import Folder, Observer, versions
 from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
@@ -43,36 +41,14 @@ def folder(out: Path) -> Folder[SearchConfig]:
 def run(
     config: SearchConfig, out: Path, *, resume: bool, observer: Observer[Search]
 ) -> dict[str, Any]:
-    """Search, and leave everything in `out`.
+    """Search, and leave everything in `out` (see `Folder.complete`).
 
     Args:
         config: the settings; of a resumed run, those it was started with.
-        out: the folder.
-        resume: go on with the run in `out`, from its start when it was not saved yet.
-        observer: told of every step and epoch.
-
-    Returns:
-        The contents of `result.json`.
-
-    Raises:
-        UserError: bad settings, images or files.
-        Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
-    files = folder(out)
-    # First everything that can be refused, then the first write.
-    state = files.saved_state(resume)
-    data = load(
-        config.data,
-        image_size=config.image_size,
-        limit=config.limit_train,
-        subset=config.subset,
-        stream=config.stream,
-        seed=config.seed,
-    )
-    search = Search(config, data)
     written = -1
 
-    def write_pruned() -> None:
+    def write_pruned(search: Search) -> None:
         nonlocal written
         prunings = len(search.prunings())
         if config.pruner_class and prunings != written:
@@ -81,10 +57,14 @@ def run(
             pruning_history.write(out / pruning_history.NAME, records)
             written = prunings
 
-    files.complete(search, state, observer, _write_events, write_pruned)
-    result = make_result(search)
-    write_json(files.result, result)
-    return result
+    return folder(out).complete(
+        lambda: Search(config, config.images()),
+        resume=resume,
+        observer=observer,
+        write_events=_write_events,
+        result=make_result,
+        write_more=write_pruned,
+    )
 
 
 def make_result(search: Search) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 from bdp_ext.errors import UserError
-from bdp_ext.spaces import SPACES
+from bdp_ext.runs.plugins import refuse_foreign, required
+from bdp_ext.spaces import SPACES, find_space
 from bdp_ext.spaces.published import PUBLISHED
+from bdp_ext.spaces.space import Edge
 
 
 def read_architecture(given: str, space: str | None = None) -> tuple[str, str]:
@@ -15,7 +17,8 @@ def read_architecture(given: str, space: str | None = None) -> tuple[str, str]:
     Args:
         given: a name of `PUBLISHED`, a run's folder, its `result.json`, a file with an
             architecture's string, or that string.
-        space: a name of `SPACES`; None: the one whose architecture it is.
+        space: a space's name, as `find_space` takes it; None: the one of `SPACES` whose
+            architecture it is.
 
     Returns:
         The space's name and the architecture in its string form.
@@ -26,15 +29,12 @@ def read_architecture(given: str, space: str | None = None) -> tuple[str, str]:
     if given in PUBLISHED:
         text = str(PUBLISHED[given])
     elif os.path.exists(given):  # unlike Path's, it never raises
-        text = _of_file(Path(given))
+        text = _of_file(Path(given), space)
     else:
         text = given
     text = " ".join(text.split())  # one line, whatever the file's layout
     if space is not None:
-        try:
-            SPACES[space].graph(text)
-        except ValueError as error:
-            raise UserError(f"--genotype, --space {space}: {error}") from error
+        edges(text, space)
         return space, text
     for name, candidate in SPACES.items():
         try:
@@ -48,7 +48,23 @@ def read_architecture(given: str, space: str | None = None) -> tuple[str, str]:
     )
 
 
-def _of_file(path: Path) -> str:
+def edges(architecture: str, space: str) -> dict[str, list[Edge]]:
+    """The architecture as arrows between named nodes, cell by cell (see `Space.graph`).
+
+    Args:
+        space: a space's name, as `find_space` takes it.
+
+    Raises:
+        UserError: no such space, or none of its architectures.
+    """
+    found = required("space", space, find_space(space), ["graph"])
+    try:
+        return found.graph(architecture)
+    except ValueError as error:
+        raise UserError(f"--space {space}: {error}") from error
+
+
+def _of_file(path: Path, space: str | None) -> str:
     file = path / "result.json" if path.is_dir() else path
     try:
         text = file.read_text()
@@ -62,7 +78,8 @@ def _of_file(path: Path) -> str:
     if file.suffix != ".json":
         return text
     try:
-        result = json.loads(text)
+        result = dict(json.loads(text))
+        refuse_foreign({"space": result.get("space")}, [space], file)
         # A search's result calls it by the one name, a retraining's by the other.
         return str(result["architecture"] if "architecture" in result else result["genotype"])
     except (ValueError, TypeError, KeyError) as error:

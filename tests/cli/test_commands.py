@@ -26,21 +26,6 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def bdp(monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["bdp", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
-
-
 def test_help_names_every_option_of_the_contract():
     text = CliRunner().invoke(cli.bdp, ["search", "--help"]).output
     options = (
@@ -87,6 +72,7 @@ def test_info_says_what_is_loaded(bdp):
         (["search", "--out", "OUT", "--data", "./nowhere"], "nowhere"),
         (["search", "--out", "OUT", "--epochs", "2"], "take three epochs or more"),
         (["search", "--out", "OUT", "--train-share", "1.5", *TINY], "share"),
+        (["search", "--out", "OUT", "--train-share", ".001", *TINY], "share of 0.001"),
         (["search", "--out", "OUT", "--device", "cuda:99", *TINY], "--device cuda:99"),
         (["search", "--out", "OUT", "--space", "darts9"], "nas-bench-201"),
         (["search", "--out", "OUT", "--pruner", "best", *TINY], "--pruner must be one of bdp"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bdp_ext.data import Augmentation, normalize
+from bdp_ext.data import Augmentation, cutout, normalize
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -101,3 +101,14 @@ def test_normalize(dtype, tolerance):
     assert result.dtype == dtype
     assert result.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(result.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_cutout_blanks_a_square_around_any_pixel():
+    images = torch.ones(4000, 2, 8, 8)
+    blanked = cutout(images, 4, torch.Generator().manual_seed(0)) == 0
+    assert torch.equal(images, torch.ones_like(images))
+    assert torch.equal(blanked[:, 0], blanked[:, 1])
+    rows, columns = blanked[:, 0].any(2).sum(1), blanked[:, 0].any(1).sum(1)
+    assert torch.equal(blanked[:, 0].sum((1, 2)), rows * columns)
+    assert (rows.min(), rows.max()) == (2, 4)  # two of its four rows outside, or none
+    assert rows.double().mean().item() == pytest.approx(3.5, abs=0.1)  # (2 + 3 + 5 * 4 + 3) / 8

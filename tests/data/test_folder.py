@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bdp_ext.data import Augmentation, _memory, load
+from bdp_ext.data import Augmentation, load, memory
 from bdp_ext.data.decode import SMALL_FILE, decode
 from bdp_ext.errors import UserError
 
@@ -215,19 +215,19 @@ def test_unreadable(folder, monkeypatch, what):
 
 
 def test_more_than_memory_holds(folder, monkeypatch):
-    monkeypatch.setattr(_memory, "available", lambda: 12 * 3 * 6 * 8)
+    monkeypatch.setattr(memory, "available", lambda: 12 * 3 * 6 * 8)
     with pytest.raises(
         UserError, match=r"12 images of 8x6 .* smaller --image-size, a --subset, or"
     ):
         load(folder)
     with pytest.raises(UserError, match="1,437 images of 32x32"):
         load("digits", image_size=32)
-    monkeypatch.setattr(_memory, "available", lambda: None)
+    monkeypatch.setattr(memory, "available", lambda: None)
     assert len(load(folder).labels) == 12
 
 
 def test_available_memory_is_known_here():
-    free = _memory.available()
+    free = memory.available()
     assert free is None or free > 2**20
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bdp_ext.data import StreamedSet, _memory, load, loading
+from bdp_ext.data import StreamedSet, load, loading, memory
 from bdp_ext.data.source import statistics
 from bdp_ext.data.streamed_set import TRIES, cut, middle_box, random_box
 from bdp_ext.errors import UserError
@@ -162,7 +162,7 @@ def test_threads_and_looking_ahead_change_nothing(folder, threads):
         assert not torch.equal(other.get_state(), before)
         if number + 1 < len(batches):
             before = other.get_state()
-            data.expect(batches[number + 1], other)
+            data.prefetch(batches[number + 1], other)
             assert torch.equal(other.get_state(), before)
     assert torch.equal(other.get_state(), random.get_state())
 
@@ -174,13 +174,13 @@ def test_what_was_expected_is_not_decoded_twice(folder, monkeypatch):
         StreamedSet, "_decode", lambda *args: decoded.append(args[1]) or decode(*args)
     )
     random, other = generator(1), generator(2)
-    data.expect(EVERY[:5], random)
-    data.expect(EVERY[5:], other)
+    data.prefetch(EVERY[:5], random)
+    data.prefetch(EVERY[5:], other)
     data.read(EVERY[5:], other)
     data.read(EVERY[:5], random)
     assert sorted(decoded) == sorted(data.files)
     for _ in range(5):  # a batch that is never read gives way
-        data.expect(EVERY[:5], random)
+        data.prefetch(EVERY[:5], random)
     assert len(data._ahead) == 2
     data.read(EVERY[8:11], random)
     assert set(data.files[8:11]) <= set(decoded[12:])
@@ -188,7 +188,7 @@ def test_what_was_expected_is_not_decoded_twice(folder, monkeypatch):
 
 def test_without_a_generator_what_was_expected_is_the_middle(folder):
     data = open_stream(folder)
-    data.expect(EVERY, None)
+    data.prefetch(EVERY, None)
     assert torch.equal(data.read(EVERY, None), open_stream(folder).read(EVERY, None))
 
 
@@ -197,7 +197,7 @@ def test_damaged_file_is_named_when_it_is_read(folder):
     for name in ("cat/1.png", "dog/0.png"):
         truncate(folder / "train" / name)
     (folder / "train/dog/3.png").unlink()
-    data.expect(EVERY, generator())
+    data.prefetch(EVERY, generator())
     data.read(EVERY[:5], None)
     with pytest.raises(UserError, match=r"train/cat/1\.png is damaged \(.*\): replace or remove"):
         data.read(EVERY, generator())
@@ -225,7 +225,7 @@ def test_checksum_is_of_names_and_labels(folder, tmp_path):
 
 
 def test_more_than_memory_holds_is_no_hindrance(folder, monkeypatch):
-    monkeypatch.setattr(_memory, "available", lambda: 1000)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
     with pytest.raises(UserError, match=r"a --subset, or, for a folder of images, --stream\."):
         load(folder, image_size=6)
     monkeypatch.setattr(loading, "SAMPLED", 6)

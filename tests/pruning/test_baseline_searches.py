@@ -147,21 +147,21 @@ def test_an_extra_pass_leaves_no_trace_and_keeps_the_order(digits):
     before = {name: value.clone() for name, value in search.supernet.state_dict().items()}
     random = torch.get_rng_state()
     samples = torch.tensor([3, 50, 7, 99, 20])
-    outputs = search.valid.show(search._outputs, samples)
+    outputs = search.valid.extra_forward(search._outputs, samples)
     for name, value in search.supernet.state_dict().items():
         assert torch.equal(value, before[name])
     assert torch.equal(torch.get_rng_state(), random)
     assert all(module.training for module in search.supernet.modules())
     assert torch.equal(outputs.target, search.valid.labels[samples])
     assert torch.allclose(search.supernet.classifier(outputs.features), outputs.logits, atol=1e-5)
-    assert search.valid.extra == 5
-    assert search.valid.show(search._outputs, samples) is outputs  # known already
-    assert search.valid.extra == 5
+    assert search.valid.extra_samples == 5
+    assert search.valid.extra_forward(search._outputs, samples) is outputs  # known already
+    assert search.valid.extra_samples == 5
 
     def pixels(images):
         return images.mean((1, 2, 3))[:, None], images[:, 0, :, 0]
 
-    whole = search.train.show(pixels)
+    whole = search.train.extra_forward(pixels)
     images = digits.images[search.train.samples].float()
     assert len(whole.logits) == 100
     brightness = images.mean((1, 2, 3))
