@@ -12,6 +12,7 @@ found again.
 
 import statistics
 import time
+from functools import cache
 
 import pytest
 import torch
@@ -101,12 +102,18 @@ def check(pruned: Loop) -> None:
         assert torch.equal(level.pruner.window.scores[0], expected)
 
 
-@pytest.mark.parametrize("copied", [False, True], ids=["as drawn", "copied"])
-def test_share_of_a_search_step(capsys, copied):
+@cache
+def supernet_step() -> float:
+    """Seconds of two passes of the DARTS supernet, once forward and back each."""
     torch.manual_seed(0)
     network = SPACES["darts"].supernet(channels=16, cells=8, classes=CLASSES)
     images, target = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
-    whole = 2 * seconds(lambda: nn.functional.cross_entropy(network(images), target).backward())
+    return 2 * seconds(lambda: nn.functional.cross_entropy(network(images), target).backward())
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["as drawn", "copied"])
+def test_share_of_a_search_step(capsys, copied):
+    whole = supernet_step()
     step, more = step_and_difference(copied)
     with capsys.disabled():
         print(

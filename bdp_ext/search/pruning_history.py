@@ -71,8 +71,8 @@ def write(path: Path, records: Mapping[str, PruningRecord]) -> None:
         for name, record in records.items()
         for field in FIELDS
     }
-    arrays["edges"] = edges().numpy()
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+    bins = edges().numpy()
+    write_atomically(path, lambda file: np.savez_compressed(file, edges=bins, **arrays))
 
 
 def read(path: Path, levels: Iterable[str]) -> dict[str, PruningRecord]:
