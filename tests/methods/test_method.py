@@ -213,7 +213,7 @@ def test_with_one_level_alpha_and_weights_go_down_the_same_loss(method):
         batch_size=30,
         momentum=0.0,
         weight_decay=0.0,
-        clip=1e9,
+        clip=1e6,
         eigenvalue_every=1,
     )
     valid = search.valid.size

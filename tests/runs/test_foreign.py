@@ -26,7 +26,7 @@ class Method(Darts):
     name = "theirs"
 
 
-class Space(NasBench201):
+class Space(NasBench201Space):
     name = "theirs"
     defaults = {"channels": 2, "cells": 1}
 

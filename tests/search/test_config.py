@@ -66,5 +66,6 @@ def test_device():
 
 def test_differences_leave_out_where_it_runs():
     one = SearchConfig()
-    assert one.differences({"threads": 2, "device": "cpu"}) == []
-    assert one.differences({"epochs": 20, "keep_train": 0.1}) == ["--epochs", "--keep-train"]
+    assert one.differences({"interval": 5, "threads": 2, "device": "cpu"}) == []
+    other = {"interval": 5, "epochs": 20, "keep_train": 0.1}
+    assert one.differences(other) == ["--epochs", "--keep-train"]
