@@ -96,7 +96,7 @@ def test_a_space_is_searched_drawn_reported_and_trained(folder):
     assert all(row["taken"] == int(0.3 * row["before"]) for row in found["prunings"])
     bdp("draw", *space, "--genotype", "run", "--out", "chain.svg")
     assert found["architecture"].split(",")[0] in Path("chain.svg").read_text()
-    bdp("report", *space, "--pruner", "my_pruner:Margin", "run", "--out", "report.html")
+    bdp("report", *space, "run", "--out", "report.html")
     assert found["architecture"] in Path("report.html").read_text()
     training = [
         "--epochs",

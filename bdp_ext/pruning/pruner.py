@@ -98,7 +98,9 @@ class Pruner:
             would leave.
         readmits: every pruning chooses from all samples, so that pruned ones may come back.
         features: needs the input of the network's last layer.
-        scores: the method's own tensors; `blank` makes them, and a state holds them.
+        labels: [N] int64, on the pruner's device.
+        scores: the method's own tensors; `initial_scores` makes them, and a state holds them.
+        generator: for what the method draws; a state holds it.
 
     Raises:
         ValueError: an argument outside its range.
@@ -144,12 +146,12 @@ class Pruner:
         self.prunings: list[Pruning] = []
         self.history = PruningHistory(labels.numel(), device)
         self._caps = CAPS[balance] if isinstance(balance, str) else balance
-        self._labels = labels.to(device)
+        self.labels = labels.to(device)
         self._classes = int(labels.max()) + 1
         # A label that no sample has (a class outside a subset) is no class of this data set.
-        self._present = self._count(self._labels) > 0
-        self._generator = torch.Generator().manual_seed(seed)
-        self.scores = self.blank()
+        self._present = self._count(self.labels) > 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self.scores = self.initial_scores()
 
     @property
     def live(self) -> Tensor:
@@ -164,7 +166,7 @@ class Pruner:
     @property
     def balance(self) -> float:
         """b of the live samples (Eq. 5)."""
-        return self._balance(self._count(self._labels[self.live]))
+        return self._balance(self._count(self.labels[self.live]))
 
     def observe(
         self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
@@ -192,14 +194,14 @@ class Pruner:
             passes: for the methods that ask for extra forward passes.
         """
         self.epoch += 1
-        pruning = self._prune(passes) if self._due() else None
+        pruning = self.prune(passes) if self.is_due() else None
         if self.epoch in self.schedule.stage_ends:
             self.reset()
         return pruning
 
     def reset(self) -> None:
         """Begin anew: scores of another network are not to be compared with those to come."""
-        self.scores = self.blank()
+        self.scores = self.initial_scores()
 
     def report(self) -> list[dict[str, Any]]:
         """Every pruning so far, as plain values (see `Pruning`)."""
@@ -211,18 +213,18 @@ class Pruner:
             "epoch": self.epoch,
             "scores": self.scores,
             "history": self.history.state_dict(),
-            "generator": self._generator.get_state(),
+            "generator": self.generator.get_state(),
             "prunings": self.report(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch = state["epoch"]
-        self.scores = {k: score.to(self._labels.device) for k, score in state["scores"].items()}
+        self.scores = {k: score.to(self.labels.device) for k, score in state["scores"].items()}
         self.history.load_state_dict(state["history"])
-        self._generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"])
         self.prunings = [Pruning(**pruning) for pruning in state["prunings"]]
 
-    def blank(self) -> dict[str, Tensor]:
+    def initial_scores(self) -> dict[str, Tensor]:
         """The method's own tensors as they are before the first sample."""
         return {}
 
@@ -231,28 +233,28 @@ class Pruner:
         pruner's device; NaN: the sample stays."""
         raise NotImplementedError
 
-    def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
+    def recorded(self, samples: Tensor, score: Tensor) -> Tensor:
         """What the record of a pruning says of these samples [n]: their score, or what it stands
         for: [n] float32."""
         return score
 
-    def _due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether the epoch that ends is one to prune after."""
         return self.epoch in self.schedule.prunings
 
-    def _num_requested(self, samples: int, live: int) -> int:
+    def num_requested(self, samples: int, live: int) -> int:
         """How many of so many samples, of which `live` are left, are to go."""
-        return samples - live + self.schedule.num_requested(self.epoch, live, self._labels.numel())
+        return samples - live + self.schedule.num_requested(self.epoch, live, self.labels.numel())
 
-    def _prune(self, passes: Passes | None) -> Pruning | None:
+    def prune(self, passes: Passes | None) -> Pruning | None:
         samples = live = self.live
         if self.readmits:
-            samples = torch.arange(self._labels.numel(), device=live.device)
+            samples = torch.arange(self.labels.numel(), device=live.device)
         before = samples.numel()
-        label = self._labels.index_select(0, samples)
+        label = self.labels.index_select(0, samples)
         counts = self._count(label)
         balance = self._balance(counts)
-        num_requested = self._num_requested(before, live.numel())
+        num_requested = self.num_requested(before, live.numel())
         expression = self._caps(counts, balance, len(self.schedule.prunings))
         cap = expression.minimum(counts - self.min_per_class).clamp(min=0).to(samples.device)
 
@@ -265,7 +267,7 @@ class Pruner:
         mask, _ = ops.capped_topk(score, label, cap, num_requested, largest=largest)
         if self.readmits:
             self.history.restore()
-        self.history.take(self.epoch, scored, self._recorded(scored, score), mask)
+        self.history.take(self.epoch, scored, self.recorded(scored, score), mask)
 
         taken = self._count(label.masked_select(mask))
         pruning = Pruning(

@@ -36,7 +36,7 @@ class VoePruner(Pruner):
 
     def __init__(self, labels: Tensor, *arguments: Any, **options: Any) -> None:
         super().__init__(labels, *arguments, **options)
-        self.window = ErrorWindow(self.schedule.interval, labels.numel(), self._labels.device)
+        self.window = ErrorWindow(self.schedule.interval, labels.numel(), self.labels.device)
 
     def observe(
         self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
@@ -64,9 +64,9 @@ class VoePruner(Pruner):
         score = self.window.voe.index_select(0, samples)
         if self.criterion == "random":
             known = ~score.isnan()
-            draws = torch.rand(int(known.sum()), generator=self._generator)
+            draws = torch.rand(int(known.sum()), generator=self.generator)
             score[known] = draws.to(score.device)
         return score
 
-    def _recorded(self, samples: Tensor, score: Tensor) -> Tensor:
+    def recorded(self, samples: Tensor, score: Tensor) -> Tensor:
         return self.window.voe.index_select(0, samples)

@@ -41,7 +41,7 @@ def right_with(probability: list[float], target: torch.Tensor) -> torch.Tensor:
 
 def watch(pruner: Pruner, *epochs: list[float]) -> Pruner:
     """Show all samples once an epoch, their targets as likely as it says."""
-    target = pruner._labels
+    target = pruner.labels
     for probability in epochs:
         pruner.observe(torch.arange(len(target)), right_with(probability, target), target)
         pruner.end_epoch()

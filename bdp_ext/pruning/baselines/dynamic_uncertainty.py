@@ -19,13 +19,13 @@ class DynamicUncertainty(Dynamics):
 
     name = "dynamic-uncertainty"
 
-    def blank(self) -> dict[str, Tensor]:
-        window = self._each(float("nan")).repeat(self.schedule.interval, 1)
+    def initial_scores(self) -> dict[str, Tensor]:
+        window = self.per_sample(float("nan")).repeat(self.schedule.interval, 1)
         return {
-            **super().blank(),
+            **super().initial_scores(),
             "window": window,
-            "total": self._each(0),
-            "windows": self._each(0),
+            "total": self.per_sample(0),
+            "windows": self.per_sample(0),
         }
 
     def measure(self, logits: Tensor, target: Tensor, features: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ class Dynamics(Pruner):
     def observe(
         self, index: Tensor, logits: Tensor, target: Tensor, features: Tensor | None = None
     ) -> None:
-        if not self._watching():
+        if not self.watching():
             return
         now = self.scores["now"]
         index, target = index.to(now.device), target.to(now.device)
@@ -24,22 +24,22 @@ class Dynamics(Pruner):
         now[index] = torch.where(now[index].isnan(), value, now[index])
 
     def end_epoch(self, passes: Passes | None = None) -> Pruning | None:
-        if self._watching():
+        if self.watching():
             self.close(self.scores["now"])
         pruning = super().end_epoch(passes)
         self.scores["now"].fill_(float("nan"))
         return pruning
 
-    def _watching(self) -> bool:
+    def watching(self) -> bool:
         """Whether a pruning is still to come."""
         return self.epoch < self.schedule.prunings[-1]
 
-    def blank(self) -> dict[str, Tensor]:
-        return {"now": self._each(float("nan"))}
+    def initial_scores(self) -> dict[str, Tensor]:
+        return {"now": self.per_sample(float("nan"))}
 
-    def _each(self, value: float) -> Tensor:
+    def per_sample(self, value: float) -> Tensor:
         """[N] float32, a number for each sample."""
-        samples, device = self._labels.numel(), self._labels.device
+        samples, device = self.labels.numel(), self.labels.device
         return torch.full((samples,), value, dtype=torch.float32, device=device)
 
     def measure(self, logits: Tensor, target: Tensor, features: Tensor | None) -> Tensor:

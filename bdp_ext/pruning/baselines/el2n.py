@@ -21,8 +21,12 @@ class El2n(Dynamics):
     name = "el2n"
     one_shot = True
 
-    def blank(self) -> dict[str, Tensor]:
-        return {**super().blank(), "total": self._each(0), "epochs": self._each(0)}
+    def initial_scores(self) -> dict[str, Tensor]:
+        return {
+            **super().initial_scores(),
+            "total": self.per_sample(0),
+            "epochs": self.per_sample(0),
+        }
 
     def measure(self, logits: Tensor, target: Tensor, features: Tensor | None) -> Tensor:
         return ops.el2n(logits, target)

@@ -34,7 +34,7 @@ class Entropy(Pruner):
         weight = weights(required(passes, self.name).own(samples).logits)
         # The highest of log(weight) + Gumbel noise are a draw without replacement.
         noise = torch.empty(samples.numel(), dtype=torch.float64)
-        noise.exponential_(generator=self._generator).log_()
+        noise.exponential_(generator=self.generator).log_()
         return (weight.log() - noise.to(weight.device)).float()
 
 

@@ -20,12 +20,12 @@ class Forgetting(Dynamics):
 
     name = "forgetting"
 
-    def blank(self) -> dict[str, Tensor]:
+    def initial_scores(self) -> dict[str, Tensor]:
         return {
-            **super().blank(),
-            "events": self._each(0),
-            "right": self._each(float("nan")),  # at its last presentation
-            "ever_right": self._each(0),
+            **super().initial_scores(),
+            "events": self.per_sample(0),
+            "right": self.per_sample(float("nan")),  # at its last presentation
+            "ever_right": self.per_sample(0),
         }
 
     def measure(self, logits: Tensor, target: Tensor, features: Tensor | None) -> Tensor:
@@ -41,5 +41,5 @@ class Forgetting(Dynamics):
         never = self.scores["ever_right"][samples] == 0
         events = self.scores["events"][samples].masked_fill(never, self.epoch)
         events[self.scores["right"][samples].isnan()] = float("nan")
-        order = torch.rand(samples.numel(), generator=self._generator)
+        order = torch.rand(samples.numel(), generator=self.generator)
         return events + order.to(events.device)

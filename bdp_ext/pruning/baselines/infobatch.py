@@ -37,7 +37,7 @@ class InfoBatch(Dynamics):
         super().__init__(labels, schedule, **{**options, "balance": "none"})
         ratio, keep = schedule.ratio, schedule.keep
         self.ratio = ratio if ratio is not None else 1 - (keep or 0)
-        self._weights = self._each(1)
+        self._weights = self.per_sample(1)
 
     @property
     def weights(self) -> Tensor:
@@ -50,8 +50,8 @@ class InfoBatch(Dynamics):
         super().load_state_dict(state)
         self._weights.copy_(state["weights"])
 
-    def blank(self) -> dict[str, Tensor]:
-        return {**super().blank(), "loss": self._each(float("nan"))}
+    def initial_scores(self) -> dict[str, Tensor]:
+        return {**super().initial_scores(), "loss": self.per_sample(float("nan"))}
 
     def measure(self, logits: Tensor, target: Tensor, features: Tensor | None) -> Tensor:
         return cross_entropy(logits.float(), target, reduction="none")
@@ -60,12 +60,12 @@ class InfoBatch(Dynamics):
         loss = self.scores["loss"]
         loss.copy_(value.where(~value.isnan(), loss))
 
-    def _watching(self) -> bool:
+    def watching(self) -> bool:
         return self.epoch < PRUNED * self.schedule.all_epochs
 
-    def _due(self) -> bool:
-        pruning = self._watching() and bool(self._easy().any())
-        last_ones = not self._watching() and not bool(self.history.is_live.all())
+    def is_due(self) -> bool:
+        pruning = self.watching() and bool(self._easy().any())
+        last_ones = not self.watching() and not bool(self.history.is_live.all())
         return max(1, self.schedule.warmup) <= self.epoch < self.schedule.all_epochs and (
             pruning or last_ones
         )
@@ -75,15 +75,15 @@ class InfoBatch(Dynamics):
         loss = self.scores["loss"]
         return loss < loss.nanmean()
 
-    def _num_requested(self, samples: int, live: int) -> int:
-        return math.floor(self.ratio * int(self._easy().sum())) if self._watching() else 0
+    def num_requested(self, samples: int, live: int) -> int:
+        return math.floor(self.ratio * int(self._easy().sum())) if self.watching() else 0
 
     def score(self, samples: Tensor, num_requested: int, passes: Passes | None) -> Tensor:
-        draws = torch.rand(samples.numel(), generator=self._generator).to(samples.device)
+        draws = torch.rand(samples.numel(), generator=self.generator).to(samples.device)
         return draws.masked_fill(~self._easy(), float("nan"))
 
-    def _prune(self, passes: Passes | None) -> Pruning | None:
-        pruning = super()._prune(passes)
+    def prune(self, passes: Passes | None) -> Pruning | None:
+        pruning = super().prune(passes)
         assert pruning is not None  # samples come back even where none is left out
         remaining = self._easy() & self.history.is_live
         kept = max(1, int(remaining.sum()))

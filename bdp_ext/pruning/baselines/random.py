@@ -13,4 +13,4 @@ class Random(Pruner):
     criteria = ("lowest",)
 
     def score(self, samples: Tensor, num_requested: int, passes: Passes | None) -> Tensor:
-        return torch.rand(samples.numel(), generator=self._generator).to(samples.device)
+        return torch.rand(samples.numel(), generator=self.generator).to(samples.device)
