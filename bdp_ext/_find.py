@@ -52,8 +52,5 @@ def find(
         ) from error
     missing = [need for need in needs if not hasattr(found, need)]
     if missing:
-        raise UserError(
-            f"--{option} {name} is no {option}: it has no {', no '.join(missing)} "
-            f"(see bdp_ext.{option}s)."
-        )
+        raise UserError(f"--{option} {name} is no {option}: it has no {', no '.join(missing)}.")
     return found  # type: ignore[no-any-return]
