@@ -65,10 +65,7 @@ def required(option: str, name: str, found: Named, needs: Sequence[str]) -> Name
     """
     missing = [need for need in needs if not hasattr(found, need)]
     if missing:
-        raise UserError(
-            f"--{option} {name} is no {option}: it has no {', no '.join(missing)} "
-            f"(see bdp_ext.{option}s)."
-        )
+        raise UserError(f"--{option} {name} is no {option}: it has no {', no '.join(missing)}.")
     return found
 
 

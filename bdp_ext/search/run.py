@@ -24,7 +24,7 @@ PRUNING = (
     "epoch",
     "level",
     "before",
-    "num_requested",
+    "asked",
     "taken",
     "after",
     "balance_before",
@@ -72,6 +72,7 @@ def make_result(search: Search) -> dict[str, Any]:
     config = search.config
     samples, extra = search.samples(), search.samples_extra()
     unpruned = search.samples_unpruned()
+    prunings = [{**row, "asked": row["num_requested"]} for row in search.prunings()]
     return {
         "space": config.space,
         "method": config.method,
@@ -87,10 +88,7 @@ def make_result(search: Search) -> dict[str, Any]:
         "cost_saved": 1 - (sum(samples.values()) + sum(extra.values())) / sum(unpruned.values()),
         "seconds": search.spent(),
         "history": [{key: record[key] for key in HISTORY} for record in search.history],
-        "prunings": [
-            {"asked" if key == "num_requested" else key: row[key] for key in PRUNING}
-            for row in search.prunings()
-        ],
+        "prunings": [{key: row[key] for key in PRUNING} for row in prunings],
         "versions": versions(),
     }
 

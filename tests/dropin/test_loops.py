@@ -18,8 +18,8 @@ import torch
 LOOPS = Path(__file__).parent / "loops"
 OWN_PROCESS = {
     "accelerate_loop": "accelerate",  # keeps its state in the process
-    "distributed": None,  # starts one for each rank
     "lightning_fit": "lightning",  # changes warnings and loggers
+    "two_ranks": None,  # starts one for each rank
 }
 """Loops that need a process of their own, and what must be installed."""
 NAMES = sorted({path.stem for path in LOOPS.glob("*.py")} - {"common", *OWN_PROCESS})

@@ -58,7 +58,7 @@ def main():
     print("scored", accelerator.process_index, sizes, flush=True)
     accelerator.end_training()
     if ranks > 1:
-        os._exit(0)  # as in distributed.py: gloo's thread may abort in an interpreter that is gone
+        os._exit(0)  # as in two_ranks.py: gloo's thread may abort in an interpreter that is gone
 
 
 if __name__ == "__main__":
