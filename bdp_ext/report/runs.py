@@ -74,7 +74,7 @@ class RecordedRun:
     @property
     def pruned(self) -> bool:
         """Whether samples are pruned in this search."""
-        return _prunes(self.settings)
+        return bool(self.settings["bdp"]) and self.settings["pruner"] != "none"
 
     @property
     def in_benchmark(self) -> bool:
@@ -103,8 +103,7 @@ class RecordedRun:
     def accuracy(self, benchmark: Benchmark, column: str) -> Series:
         """[E] per cent by NAS-Bench-201 of the cell after each epoch; NaN: not in the file."""
         cells = [benchmark.rows.get(record["architecture"], {}) for record in self.records]
-        known = self.in_benchmark
-        return np.array([cell.get(column, np.nan) if known else np.nan for cell in cells], float)
+        return np.array([cell.get(column, np.nan) for cell in cells], float)
 
     def unpruned(self) -> Series:
         """[E] what that would be had nothing been pruned (`Search.samples_unpruned`)."""
@@ -202,14 +201,16 @@ def read_run(
     records = _read_records(files.metrics)
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
-    lost = None
-    if _prunes(settings) and (path / pruned_file.NAME).exists():
-        lost = pruned_file.read(path / pruned_file.NAME, LEVELS)
-    return RecordedRun(name, settings, space, method, records, lost, _read_result(files.result))
-
-
-def _prunes(settings: Mapping[str, Any]) -> bool:
-    return bool(settings["bdp"]) and settings["pruner"] != "none"
+    lost = path / pruned_file.NAME
+    return RecordedRun(
+        name,
+        settings,
+        space,
+        method,
+        records,
+        pruned_file.read(lost, LEVELS) if lost.exists() else None,
+        _read_result(files.result),
+    )
 
 
 def _find(
