@@ -27,7 +27,16 @@ DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "ImageNet16
 UNKNOWN = "not in the file"
 LEVEL_NAMES = {"train": "training", "valid": "validation"}
 
-Table = list[tuple[str, list[str]]]
+ALWAYS = {
+    curves.sizes: "Samples of the training and the validation level in each epoch.",
+    curves.balance: "Class balance b of the live samples (Eq. 5); 1: all classes are of one size.",
+    curves.cost: "Samples forwarded so far, both levels together.",
+    curves.accuracy: "Accuracy of the supernet on the live samples of each level, as it is updated "
+    "with them. Once a level is pruned, its easiest or hardest samples are missing.",
+}
+"""Plots over the epochs that every page has, and their captions."""
+
+TextTable = list[tuple[str, list[str]]]
 """Rows: what it is, and of each run a value."""
 
 
@@ -113,27 +122,8 @@ def write_report(
 def _epochs(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> Section:
     """All runs over the epochs."""
     plots = [
-        Plot(
-            "sizes",
-            "Samples of the training and the validation level in each epoch.",
-            curves.over_epochs(runs, curves.sizes),
-        ),
-        Plot(
-            "balance",
-            "Class balance b of the live samples (Eq. 5); 1: all classes are of one size.",
-            curves.over_epochs(runs, curves.balance),
-        ),
-        Plot(
-            "cost",
-            "Samples forwarded so far, both levels together.",
-            curves.over_epochs(runs, curves.cost),
-        ),
-        Plot(
-            "accuracy",
-            "Accuracy of the supernet on the live samples of each level, as it is updated with "
-            "them. Once a level is pruned, its easiest or hardest samples are missing.",
-            curves.over_epochs(runs, curves.accuracy),
-        ),
+        Plot(plot.__name__, caption, curves.over_epochs(runs, plot))
+        for plot, caption in ALWAYS.items()
     ]
     notes = []
     if any("eigenvalue" in record for run in runs for record in run.records):
@@ -210,7 +200,7 @@ def _about(run: RecordedRun, number: int) -> tuple[list[Plot], list[str]]:
     return plots, notes
 
 
-def _summary(runs: Sequence[RecordedRun]) -> Table:
+def _summary(runs: Sequence[RecordedRun]) -> TextTable:
     rows: list[dict[str, str]] = []
     for run in runs:
         settings, seconds = run.settings, run.result["seconds"] if run.result else None
@@ -249,7 +239,7 @@ def _pruning(run: RecordedRun) -> str:
     return f"{who}{settings['criterion']}, every {settings['interval']} epochs"
 
 
-def _found(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> list[tuple[str, Table]]:
+def _found(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> list[tuple[str, TextTable]]:
     """The last cells' places in NAS-Bench-201."""
     if benchmark is None or not any(_known(run, benchmark) for run in runs):
         return []
@@ -263,7 +253,7 @@ def _found(runs: Sequence[RecordedRun], benchmark: Benchmark | None) -> list[tup
 
 def _results(run: RecordedRun, benchmark: Benchmark) -> list[str]:
     """Of the last cell; none where the file does not have it."""
-    if not (run.in_benchmark and run.architecture in benchmark.rows):
+    if run.architecture not in benchmark.rows:
         return []
     cell = benchmark.cell(run.architecture)
     places = [f"{cell.accuracy[column]:.2f}, place {cell.rank[column]:,}" for column in COLUMNS]

@@ -1,7 +1,7 @@
 """The runs of a report, read from their folders."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bdp_ext.errors import UserError
 from bdp_ext.methods import Method, find_method
 from bdp_ext.pruning import LEVELS, batches_in_pass, samples_drawn
+from bdp_ext.runs.plugins import refuse_foreign
 from bdp_ext.runs.settings import read_plain
 from bdp_ext.search import pruning_history
 from bdp_ext.search.config import SearchConfig
@@ -73,7 +74,7 @@ class RecordedRun:
     @property
     def pruned(self) -> bool:
         """Whether samples are pruned in this search."""
-        return _prunes(self.settings)
+        return bool(self.settings["bdp"]) and self.settings["pruner"] != "none"
 
     @property
     def in_benchmark(self) -> bool:
@@ -102,8 +103,7 @@ class RecordedRun:
     def accuracy(self, benchmark: Benchmark, column: str) -> Series:
         """[E] per cent by NAS-Bench-201 of the cell after each epoch; NaN: not in the file."""
         cells = [benchmark.rows.get(record["architecture"], {}) for record in self.records]
-        known = self.in_benchmark
-        return np.array([cell.get(column, np.nan) if known else np.nan for cell in cells], float)
+        return np.array([cell.get(column, np.nan) for cell in cells], float)
 
     def unpruned(self) -> Series:
         """[E] what that would be had nothing been pruned (`Search.samples_unpruned`)."""
@@ -193,39 +193,22 @@ def read_run(
     settings = read_plain(files.config, SearchConfig, files.kind)
     if settings is None:
         raise UserError(f"{path} holds no {files.config.name}: give the --out of a search.")
-    for key in ("epochs", "batch_size"):
-        if settings[key] < 1:
-            raise UserError(f"{files.config} holds no settings of a search: {key} is below 1.")
-    space = _find("space", find_space, settings, spaces, path)
-    method = _find("method", find_method, settings, methods, path)()
+    needed = {name: settings[name] for name in ("space", "method")}
+    refuse_foreign(needed, [*spaces, *methods], path)
+    space, method = find_space(settings["space"]), find_method(settings["method"])()
     records = _read_records(files.metrics)
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
-    lost = None
-    if _prunes(settings) and (path / pruning_history.NAME).exists():
-        lost = pruning_history.read(path / pruning_history.NAME, LEVELS)
-    return RecordedRun(name, settings, space, method, records, lost, _read_result(files.result))
-
-
-def _prunes(settings: Mapping[str, Any]) -> bool:
-    return bool(settings["bdp"]) and settings["pruner"] != "none"
-
-
-def _find(
-    option: str,
-    find: Callable[[str], Named],
-    settings: Mapping[str, Any],
-    given: Collection[str],
-    path: Path,
-) -> Named:
-    """What a run's setting names, imported only if it was given."""
-    name = settings[option]
-    if ":" in name and name not in given:
-        raise UserError(
-            f"{path} names code of somebody's own, which is imported only if you name it again: "
-            f"--{option} {name}"
-        )
-    return find(name)
+    lost = path / pruning_history.NAME
+    return RecordedRun(
+        name,
+        settings,
+        space,
+        method,
+        records,
+        pruning_history.read(lost, LEVELS) if lost.exists() else None,
+        _read_result(files.result),
+    )
 
 
 def _read_records(path: Path) -> list[Record]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -91,11 +92,11 @@ def estimate_retrain(config: RetrainConfig, size: DataSize) -> Estimate:
     network = _network(
         config.space,
         config.genotype,
-        config.channels,
-        config.cells,
-        size.classes,
-        config.protocol == "imagenet",
-        config.auxiliary > 0,
+        channels=config.channels,
+        cells=config.cells,
+        classes=size.classes,
+        imagenet=config.protocol == "imagenet",
+        auxiliary=config.auxiliary > 0,
     )
     weights = sum(parameter.numel() for parameter in network.parameters())
     # In float32: every parameter and its momentum in the checkpoint, and the parameters alone.
@@ -115,38 +116,23 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
 
 
 def _supernet_of(config: SearchConfig, size: DataSize) -> Supernet:
-    pixels = config.image_size or size.pixels
     return _supernet(
-        config.space, config.method, config.channels, config.cells, size.classes, pixels
+        config.space,
+        config.method,
+        config.image_size or size.pixels,
+        channels=config.channels,
+        cells=config.cells,
+        classes=size.classes,
     )
 
 
 @cache  # a supernet takes .1 s to build, and many runs have the same one
-def _supernet(
-    space: str, method: str, channels: int, cells: int, classes: int, pixels: int
-) -> Supernet:
+def _supernet(space: str, method: str, pixels: int, **sizes: Any) -> Supernet:
     with torch.device("meta"):
-        return find_method(method)().supernet(
-            find_space(space).for_images(pixels), channels=channels, cells=cells, classes=classes
-        )
+        return find_method(method)().supernet(find_space(space).for_images(pixels), **sizes)
 
 
 @cache
-def _network(
-    space: str,
-    genotype: str,
-    channels: int,
-    cells: int,
-    classes: int,
-    imagenet: bool,
-    auxiliary: bool,
-) -> nn.Module:
+def _network(space: str, genotype: str, **settings: Any) -> nn.Module:
     with torch.device("meta"):
-        return SPACES[space].network(
-            genotype,
-            channels=channels,
-            cells=cells,
-            classes=classes,
-            imagenet=imagenet,
-            auxiliary=auxiliary,
-        )
+        return SPACES[space].network(genotype, **settings)

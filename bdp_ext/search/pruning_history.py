@@ -18,7 +18,7 @@ NAME = "pruned.npz"
 
 @dataclass(frozen=True)
 class PruningRecord:
-    """What one level has record.
+    """What one level has lost.
 
     Attributes:
         epochs: [m] int32, after which epochs it was pruned, counted from 1.
@@ -47,9 +47,11 @@ FIELDS = [field.name for field in fields(PruningRecord)]
 
 
 def of_level(level: Level) -> PruningRecord:
-    """What a level has lost so far; it has a pruner."""
-    assert level.pruner is not None
+    """What a level has lost so far: nothing, where it is not pruned."""
     pruner, samples = level.pruner, level.samples.cpu()
+    if pruner is None:
+        none = np.zeros(0, np.int32)
+        return PruningRecord(none, none, none.reshape(0, BINS), none, none, none.astype(np.float32))
     gone = pruner.history.in_order(pruner.criterion)
     epochs = [pruning.epoch for pruning in pruner.prunings]
     histograms = [histogram.numpy() for histogram in pruner.history.histograms]
@@ -76,7 +78,7 @@ def write(path: Path, records: Mapping[str, PruningRecord]) -> None:
 
 
 def read(path: Path, levels: Iterable[str]) -> dict[str, PruningRecord]:
-    """What each of these levels has record.
+    """What each of these levels has lost.
 
     Raises:
         UserError: no such file, a damaged or a foreign one.

@@ -52,8 +52,8 @@ def run(
         nonlocal written
         prunings = len(search.prunings())
         if config.pruner_class and prunings != written:
-            pruned = {name: level for name, level in search.levels.items() if level.pruner}
-            records = {name: pruning_history.of_level(level) for name, level in pruned.items()}
+            levels = search.levels.items()
+            records = {name: pruning_history.of_level(level) for name, level in levels}
             pruning_history.write(out / pruning_history.NAME, records)
             written = prunings
 
@@ -79,7 +79,7 @@ def make_result(search: Search) -> dict[str, Any]:
         "pruner": config.pruner if config.pruner_class else "none",
         "data": config.data,
         "seed": config.seed,
-        "epochs": config.all_epochs,
+        "epochs": search.epoch,
         **search.derive(),
         "alpha": search.alpha[0] if len(search.alpha) == 1 else search.alpha,
         "samples": samples,

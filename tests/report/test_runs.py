@@ -130,7 +130,7 @@ def test_code_that_a_run_names_is_imported_only_if_named_again(received, option,
     for arguments in ([], [f"--{option}", "mine:Other"]):
         error = report(*arguments)
         assert isinstance(error, UserError)
-        assert str(error).endswith(f"only if you name it again: --{option} {name}")
+        assert str(error).endswith(f"give --{option} {name}.")
     assert not (received / "imported").exists()
     assert not (received / "report.html").exists()
     assert report(f"--{option}", name) is None
