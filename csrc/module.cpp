@@ -17,13 +17,9 @@ const char* CpuPath() { return bdp_ext::kIsaNames[static_cast<int>(bdp_ext::IsaI
 
 // Computes with this instruction set from now on.
 void UseCpuPath(const std::string& name) {
-  for (int i = 0; i <= static_cast<int>(bdp_ext::BestIsa()); ++i) {
-    if (name == bdp_ext::kIsaNames[i]) {
-      bdp_ext::IsaInUse() = static_cast<bdp_ext::Isa>(i);
-      return;
-    }
+  if (!bdp_ext::FindIsa(name.c_str(), &bdp_ext::IsaInUse())) {
+    throw py::value_error("this processor has no cpu_path " + name);
   }
-  throw py::value_error("this processor has no cpu_path " + name);
 }
 
 py::dict BuildInfo() {

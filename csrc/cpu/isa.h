@@ -1,7 +1,10 @@
-// Which instruction set computes: the best one that the processor offers, unless a test asks for
-// another one.
+// Which instruction set computes: the best one that the processor offers, unless
+// BDP_EXT_ISA=plain|avx2|avx512 or a test asks for another one that it has.
 
 #pragma once
+
+#include <cstdlib>
+#include <cstring>
 
 namespace bdp_ext {
 
@@ -21,8 +24,26 @@ inline Isa BestIsa() {
   return Isa::kPlain;
 }
 
+// Whether the processor has the instruction set of this name; then it is put into `found`.
+inline bool FindIsa(const char* name, Isa* found) {
+  for (int i = 0; i <= static_cast<int>(BestIsa()); ++i) {
+    if (std::strcmp(name, kIsaNames[i]) == 0) {
+      *found = static_cast<Isa>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+inline Isa FirstIsa() {
+  Isa isa = BestIsa();
+  const char* asked = std::getenv("BDP_EXT_ISA");
+  if (asked != nullptr) FindIsa(asked, &isa);
+  return isa;
+}
+
 inline Isa& IsaInUse() {
-  static Isa isa = BestIsa();
+  static Isa isa = FirstIsa();
   return isa;
 }
 

@@ -45,6 +45,20 @@ def test_a_forced_backend_that_is_missing_names_the_fix(monkeypatch: pytest.Monk
         bdp_ext.backend("cpu").__enter__()
 
 
+def test_the_environment_chooses_the_instruction_set() -> None:
+    code = "import bdp_ext; print(bdp_ext.build_info()['libraries']['cpu'].get('cpu_path'))"
+    for asked in ("plain", "avx1024"):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "BDP_EXT_ISA": asked},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        best = bdp_ext.build_info()["libraries"]["cpu"].get("cpu_path")
+        assert found == ("plain" if asked == "plain" and best else str(best))
+
+
 def test_a_library_that_does_not_load_becomes_the_reason(tmp_path: Path) -> None:
     """Also: the package imports without it, and computes with plain torch."""
     package = tmp_path / "bdp_ext"
