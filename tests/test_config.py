@@ -41,7 +41,7 @@ def test_keep_and_prune_reach_their_level():
         ({"keep_train": 0.1, "prune_train": 0.1}, "--keep-train or --prune-train, not both"),
         ({"keep_valid": 0.0}, "valid level: the share to keep"),
         ({"epochs": 5, "interval": 5}, "train level: 5 epochs leave no pruning"),
-        ({"epochs": 2}, "2 epochs are over before a pruning.*take three epochs or more"),
+        ({"epochs": 2}, "the search ends after epoch 2, .*take three epochs or more"),
     ],
 )
 def test_refuses(options, message):
