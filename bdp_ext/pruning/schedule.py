@@ -78,8 +78,8 @@ class Schedule:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}.")
         if self.all_epochs < 3:
             raise ValueError(
-                f"{self.all_epochs} epochs are over before a pruning, which needs two scores of a "
-                "sample and an epoch after it; take three epochs or more."
+                f"the search ends after epoch {self.all_epochs}, before a pruning can be, which "
+                "needs two scores of a sample and an epoch after it; take three epochs or more."
             )
         if not self.prunings:
             late = f", and its first batch after {self.start} epochs" if self.start else ""

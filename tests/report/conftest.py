@@ -26,7 +26,7 @@ DARTS = {**SMALL, "space": "darts", "cells": 3, "limit_train": 120}
 P_DARTS = {
     **DARTS,
     "method": "p-darts",
-    "epochs": 3,
+    "epochs": 4,
     "alpha_start": 1,
     "channels": 1,
     "limit_train": 40,

@@ -21,9 +21,9 @@ def test_p_darts_edges_keep_the_names_of_what_is_left(folders):
     (found,) = read_runs([folders["p-darts"]])
     for values in found.alphas().values():
         left = (~np.isnan(values.weights)).sum(0)  # [edges, epochs]
-        assert left.tolist() == [[8] * 3 + [5] * 3 + [3] * 3] * 14
-        end = values.weights[:, :, 2]  # the weakest three of the first stage are gone
-        assert np.isnan(values.weights[:, :, 3])[np.argsort(end, 0)[:3], np.arange(14)].all()
+        assert left.tolist() == [[8] * 4 + [5] * 4 + [3] * 4] * 14
+        end = values.weights[:, :, 3]  # the weakest three of the first stage are gone
+        assert np.isnan(values.weights[:, :, 4])[np.argsort(end, 0)[:3], np.arange(14)].all()
 
 
 def test_runs_of_the_same_name_are_told_apart(folders, tmp_path):

@@ -25,7 +25,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path, monkeypatch, capsys)
         (["fig4", "--data", "digits"], "give --nb201 FILE"),
         (["fig4", "--data", "digits", "--nb201", "nowhere.csv"], "no such file"),
         (["fig4", "--set", "epochs"], "NAME=VALUE"),
-        (["fig4", "--set", "epochs=1"], "leave no pruning"),
+        (["fig4", "--set", "epochs=1"], "take three epochs or more"),
         (["table6", "--scale", "paper"], "trains on ImageNet"),
         (["table9"], "table1"),
     ],

@@ -40,7 +40,7 @@ def test_keep_and_prune_reach_their_level():
         ({"threads": 0}, "--threads"),
         ({"keep_train": 0.1, "prune_train": 0.1}, "--keep-train or --prune-train, not both"),
         ({"epochs": 5, "interval": 5}, "train level: 5 epochs leave no pruning"),
-        ({"epochs": 2}, "2 epochs are over before a pruning.*take three epochs or more"),
+        ({"epochs": 2}, "the search ends after epoch 2, .*take three epochs or more"),
         ({"keep_valid": 0.0}, "--keep-valid must be a number, above 0 and at most 1"),
         ({"epochs": "50"}, "--epochs must be a whole number"),
         ({"epochs": True}, "--epochs"),
