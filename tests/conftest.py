@@ -55,7 +55,7 @@ def cifar(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
 @pytest.fixture
 def bdp(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Runs the command line in this process: its exit code, what it printed, and its errors."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -69,4 +69,6 @@ def bdp(
         output = capsys.readouterr()
         return code, output.out, output.err
 
-    return call
+    threads = torch.get_num_threads()
+    yield call
+    torch.set_num_threads(threads)

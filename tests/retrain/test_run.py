@@ -73,14 +73,13 @@ def start(*arguments: object) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("stream", ["", "--stream --image-size 32"])
-def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, cifar, stream):
+def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, cifar, bdp, stream):
     flags = (
         f"--genotype PC_DARTS_cifar --data {cifar} --epochs 2 --channels 4 --cells 3 --threads 1 "
         f"{stream}"
     )
-    whole = start("retrain", "--out", tmp_path / "whole", *flags.split())
-    output, errors = whole.communicate(timeout=300)
-    assert (whole.returncode, errors) == (0, "")
+    code, output, errors = bdp("retrain", "--out", tmp_path / "whole", *flags.split())
+    assert (code, errors) == (0, "")
     result = json.loads((tmp_path / "whole/result.json").read_text())
     assert f"{result['top1']:.2%}" in output
     # The protocol of the images' size, with the auxiliary head that 32x32 pixels allow.
@@ -98,8 +97,8 @@ def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, cifar, strea
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "killed/result.json").exists()
-    resumed = start("retrain", "--out", tmp_path / "killed", "--resume")
-    assert resumed.communicate(timeout=300)[1] == ""
+    code, _, errors = bdp("retrain", "--out", tmp_path / "killed", "--resume")
+    assert (code, errors) == (0, "")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 

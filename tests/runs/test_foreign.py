@@ -44,9 +44,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "theirs.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    threads = torch.get_num_threads()
     yield tmp_path
-    torch.set_num_threads(threads)
     sys.modules.pop("theirs", None)
 
 

@@ -1,7 +1,6 @@
 """Methods and spaces of somebody else's, named `package.module:Name`."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -78,13 +77,10 @@ def test_says_what_is_wrong(mine, name, message):
         find_method(name)
 
 
-def test_command_line_searches_with_them(mine):
-    command = [
-        sys.executable, "-m", "bdp_ext", "search", "--out", "run", "--epochs", "3",
-        "--space", "minelib.search:Narrow", "--method", "minelib.search:Doubled",
-        "--interval", "2", "--limit-train", "60", "--threads", "1",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+def test_command_line_searches_with_them(mine, bdp):
+    own = ("--space", "minelib.search:Narrow", "--method", "minelib.search:Doubled")
+    small = ("--epochs", 3, "--interval", 2, "--limit-train", 60)
+    assert bdp("search", "--out", "run", *own, *small)[0] == 0
     result = json.loads((mine / "run" / "result.json").read_text())
     assert result["method"] == "minelib.search:Doubled"
     assert result["architecture"].startswith("|")

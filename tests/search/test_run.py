@@ -13,6 +13,7 @@ import pytest
 import torch
 from jobs import CONFIG, Silent
 
+from bdp_ext import cli
 from bdp_ext.errors import UserError
 from bdp_ext.report import write_report
 from bdp_ext.runs import checkpoint
@@ -27,11 +28,9 @@ FLAGS = (
 )
 
 
-def start(*arguments: str, **options) -> subprocess.Popen:
+def start(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "bdp_ext", *arguments]
-    return subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def outcome(folder: Path) -> dict:
@@ -102,13 +101,11 @@ def test_folder_holds_what_the_readme_promises(tmp_path):
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("whole")
-    process = start("search", "--out", str(folder), *FLAGS)
-    output = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    cli.bdp.main(["search", "--out", str(folder), *FLAGS], standalone_mode=False)
     return outcome(folder)
 
 
-def test_killed_at_any_moment_and_resumed_ends_the_same(tmp_path, never_killed):
+def test_killed_at_any_moment_and_resumed_ends_the_same(tmp_path, never_killed, bdp):
     metrics = tmp_path / "metrics.jsonl"
     arguments = ["search", "--out", str(tmp_path), "--resume"]
     for lines, delay in ((0, 0.0), (1, 0.0), (3, 0.07)):
@@ -117,14 +114,14 @@ def test_killed_at_any_moment_and_resumed_ends_the_same(tmp_path, never_killed):
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    process = start(*arguments)
-    assert process.communicate(timeout=300)[1] == ""
+    code, _, errors = bdp(*arguments)
+    assert (code, errors) == (0, "")
     assert outcome(tmp_path) == never_killed
     epochs = [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()]
     assert epochs == [1, 2, 3, 4, 5, 6]
 
 
-def test_ctrl_c_saves_in_mid_epoch_and_resumes(tmp_path, never_killed):
+def test_ctrl_c_saves_in_mid_epoch_and_resumes(tmp_path, never_killed, bdp):
     process = start("search", "--out", str(tmp_path), *FLAGS)
     wait_for(tmp_path / "metrics.jsonl", 1, process)
     process.send_signal(signal.SIGINT)
@@ -133,9 +130,7 @@ def test_ctrl_c_saves_in_mid_epoch_and_resumes(tmp_path, never_killed):
     assert errors == "bdp: stopped; the state is saved, go on with --resume.\n"
     state = checkpoint.read(tmp_path / "checkpoint.pt", "search")
     assert state["search"]["steps"] > 0
-    process = start("search", "--out", str(tmp_path), "--resume")
-    process.communicate(timeout=300)
-    assert process.returncode == 0
+    assert bdp("search", "--out", tmp_path, "--resume")[0] == 0
     assert outcome(tmp_path) == never_killed
 
 
