@@ -29,6 +29,12 @@ from bdp_ext.runs.settings import (
 )
 from bdp_ext.spaces import SPACES, find_space
 
+LATE_ALPHA = "".join(
+    f"; {name}: {float(method.alpha_start):.0%} of them"
+    for name, method in METHODS.items()
+    if method.alpha_start
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Settings):
@@ -84,7 +90,9 @@ class SearchConfig(Settings):
     alpha_lr: float = setting("Learning rate of alpha's Adam.", 3e-4, RATE)
     alpha_weight_decay: float = setting("Of alpha.", 1e-3, DECAY)
     alpha_start: int = setting(
-        "Epochs before the first alpha step, in each stage.", 0, EPOCHS_OR_NONE
+        f"Epochs before the first alpha step, in each stage{LATE_ALPHA}.",
+        0,
+        EPOCHS_OR_NONE,
     )
     eigenvalue_every: int = setting(
         "Epochs between Hessian eigenvalues; 0: none.", 0, EPOCHS_OR_NONE

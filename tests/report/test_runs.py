@@ -53,8 +53,14 @@ def replace(name: str, text: str):
         (shutil.rmtree, "is no folder: give the --out of a search"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
         (replace("config.json", '{"genotype": "x"}'), "holds no settings of a search"),
-        (replace("config.json", '{"epochs": "6"}'), "settings of a search .epochs is '6'"),
-        (replace("config.json", '{"epochs": 0}'), "settings of a search: epochs is below 1"),
+        (
+            replace("config.json", '{"epochs": "6"}'),
+            "settings of a search .--epochs must be a whole number",
+        ),
+        (
+            replace("config.json", '{"epochs": 0}'),
+            "settings of a search .--epochs must be a whole number, at least 1",
+        ),
         (replace("config.json", "{"), "holds no settings of a search"),
         (lambda folder: (folder / "metrics.jsonl").unlink(), "has not finished an epoch yet"),
         (replace("metrics.jsonl", ""), "has not finished an epoch yet"),
@@ -94,7 +100,7 @@ from bdp_ext.spaces import NasBench201Space
 Path("imported").touch()
 
 
-class Narrow(NasBench201):
+class Narrow(NasBench201Space):
     name = "narrow"
 
 
