@@ -55,11 +55,11 @@ def replace(name: str, text: str):
         (replace("config.json", '{"genotype": "x"}'), "holds no settings of a search"),
         (
             replace("config.json", '{"epochs": "6"}'),
-            "settings of a search .--epochs must be a whole number",
+            "search .--epochs must be a whole",
         ),
         (
             replace("config.json", '{"epochs": 0}'),
-            "settings of a search .--epochs must be a whole number, at least 1",
+            "--epochs must be .*, at least 1",
         ),
         (replace("config.json", "{"), "holds no settings of a search"),
         (lambda folder: (folder / "metrics.jsonl").unlink(), "has not finished an epoch yet"),
