@@ -34,13 +34,13 @@ inline D Exp(D x) {
 }
 
 // The formula. top is the anchor, or -inf where no rival is finite: such a row is certain of its
-// class, s = 0. NaN where own is NaN or +inf, where a sum is NaN, and where nothing but -inf stands
-// (m - z_y is NaN).
+// class, s = 0, unless a rival is NaN, which a sum tells. NaN where own is NaN or +inf, where a sum
+// is NaN, and where nothing but -inf stands (m - z_y is NaN).
 inline D Finish(D own, D top, D s1, D s2) {
   const D zero = Broadcast64(0.0), one = Broadcast64(1.0), lowest = Broadcast64(kLowest);
   const D anchor = SelectLess(top, lowest, own, top);
-  s1 = SelectLess(top, lowest, zero, s1);
-  s2 = SelectLess(top, lowest, zero, s2);
+  s1 = SelectLess(top, lowest, s1 * zero, s1);
+  s2 = SelectLess(top, lowest, s2 * zero, s2);
   const D margin = anchor - own;
   const D t = Exp(SelectLess(margin, zero, margin, zero - margin));
   const D length = Sqrt(Fma(s1, s1, s2));

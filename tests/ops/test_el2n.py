@@ -51,6 +51,30 @@ def test_equal_rivals_do_not_add_up_their_rounding(
     assert error <= 1e-6
 
 
+@pytest.mark.parametrize("classes", [10, 192, 193, 1000])
+def test_one_logit_far_above_or_below_the_others(implementation: str, classes: int) -> None:
+    """Of a rival or of the own class, anywhere in the row: an exponential must not wrap."""
+    heights = torch.arange(-400, 401).float()
+    generator = torch.Generator().manual_seed(classes)
+    row = torch.arange(len(heights))
+    for own in (True, False):
+        logits = torch.zeros(len(heights), classes)
+        target = torch.randint(classes, heights.shape, generator=generator)
+        other = (target + torch.randint(1, classes, heights.shape, generator=generator)) % classes
+        logits[row, target if own else other] = heights
+        score, expected = ops.el2n(logits, target), oracles.el2n(logits, target)
+        torch.testing.assert_close(score, expected.float(), rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("classes", [100, 193, 1000])
+def test_logits_of_any_spread(implementation: str, classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3000, classes, generator=generator) * 60
+    target = torch.randint(classes, (3000,), generator=generator)
+    score, expected = ops.el2n(logits, target), oracles.el2n(logits, target)
+    torch.testing.assert_close(score, expected.float(), rtol=1e-6, atol=1e-37)
+
+
 @pytest.mark.parametrize("step", [1e-3, 0.05, 3.0])
 @pytest.mark.parametrize("classes", [100, 3000])
 def test_rising_and_falling_logits(implementation: str, classes: int, step: float) -> None:
@@ -82,6 +106,7 @@ def test_beats_the_obvious_formula_by_a_thousand(implementation: str) -> None:
         ([1.0, 2.0, 3.0], -100, NAN),
         ([1.0, 2.0, 3.0], 200, NAN),
         ([-INF, -INF, -INF], 1, NAN),
+        ([-INF, 5.0, NAN], 1, NAN),
         ([-INF, 5.0, -INF], 1, 0.0),
         ([-INF, -2000.0, -INF], 1, 0.0),
         ([-INF, -INF, 5.0], 1, 2**0.5),
