@@ -54,7 +54,7 @@ def test_equal_rivals_do_not_add_up_their_rounding(
 @pytest.mark.parametrize("classes", [10, 192, 193, 1000])
 def test_one_logit_far_above_or_below_the_others(implementation: str, classes: int) -> None:
     """Of a rival or of the own class, anywhere in the row: an exponential must not wrap."""
-    heights = torch.arange(-400, 401).float()
+    heights = torch.arange(-400, 401).float()  # every one: what wraps may wrap back
     generator = torch.Generator().manual_seed(classes)
     row = torch.arange(len(heights))
     for own in (True, False):

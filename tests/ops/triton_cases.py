@@ -31,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  
 SLOW = {
     "test_matches_float64_at_every_margin",
     "test_equal_rivals_do_not_add_up_their_rounding",
+    "test_logits_of_any_spread",
     "test_every_half_is_read_right",
     "test_does_not_depend_on_the_batch",
     "test_after_600_updates",

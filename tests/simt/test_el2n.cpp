@@ -67,6 +67,11 @@ static void one(std::int64_t rows, std::int64_t classes, int offset, std::int64_
         store(row[0], 40.f);
         target[b] = classes - 1;
         break;  // the first one decides
+      case 14:
+        for (std::int64_t c = 0; c < classes; ++c)
+          if (c != target[b]) store(row[c], -INFINITY);
+        if (classes > 1) store(row[(target[b] + 1) % classes], NAN);
+        break;  // no rival is finite, and one is not known
       default:
         break;
     }
