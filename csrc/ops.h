@@ -1,7 +1,7 @@
 // The operations, torch-free: raw pointers, sizes, strides in elements. Contracts:
 // bdp_ext/ops/functions.py. register*.cpp hands tensors to these. cpu/<op>.cpp has them for the
-// CPU, cuda/<op>.cu for the current CUDA device and its current stream; convolutions and pools are
-// for the CPU alone.
+// CPU, cuda/<op>.cu for the current CUDA device and its current stream; convolutions are for
+// the CPU alone.
 
 #pragma once
 

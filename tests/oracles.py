@@ -89,23 +89,6 @@ def depthwise_conv2d(
     )
 
 
-def pool3x3(input: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Averages and maxima [B, C, H', W'] float64, pixel by pixel of a window; differentiable."""
-    padded = torch.nn.functional.pad(input.double(), [1] * 4)
-    inside = torch.nn.functional.pad(torch.ones(input.shape[2:]), [1] * 4).bool()
-    total = count = best = torch.zeros(())
-    found = torch.zeros((), dtype=torch.bool)
-    for i in range(3):
-        for j in range(3):
-            rows = slice(i, i + input.shape[2], stride)
-            columns = slice(j, j + input.shape[3], stride)
-            pixel, there = padded[..., rows, columns], inside[rows, columns]
-            total, count = total + pixel, count + there
-            best = pixel.where(there & (~found | (pixel > best) | pixel.isnan()), best)
-            found = found | there
-    return total / count, best
-
-
 def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
     """[B, O, H, W] float64, tap by tap; differentiable."""
     height, width = input.shape[2:]

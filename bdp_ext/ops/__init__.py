@@ -1,5 +1,5 @@
 """The kernels' one door: `el2n`, `update_voe_`, `voe`, `capped_topk` for pruning;
-`depthwise_conv2d`, `conv3x3`, `pool3x3`, `node_sum`, `norm_relu` for supernets.
+`depthwise_conv2d`, `conv3x3`, `node_sum`, `norm_relu` for supernets.
 
 Each function is one call into `torch.ops.bdp_ext`; who computes is the dispatcher's business
 (compiled C++ on the CPU, CUDA or Triton on a GPU, plain torch elsewhere). `bdp_ext.backend(...)`
@@ -19,8 +19,6 @@ from bdp_ext.ops.functions import (
     norm_relu,
     norm_relu_backward,
     norm_relu_with_moments,
-    pool3x3,
-    pool3x3_backward,
     update_voe_,
     voe,
 )
@@ -36,8 +34,6 @@ __all__ = [
     "norm_relu",
     "norm_relu_backward",
     "norm_relu_with_moments",
-    "pool3x3",
-    "pool3x3_backward",
     "update_voe_",
     "voe",
 ]

@@ -23,8 +23,6 @@ DIFFERENTIABLE = (
     "node_sum_backward",
     "norm_relu",
     "norm_relu_backward",
-    "pool3x3",
-    "pool3x3_backward",
 )
 
 
@@ -188,43 +186,3 @@ def _differentiate(
             results, wanted, grads, create_graph=create_graph, allow_unused=True
         )
     return _at(needs, found)
-
-
-def save_for_pool3x3(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.set_materialize_grads(False)
-    input, ctx.stride, *ctx.wanted = inputs
-    # The average's gradient asks the input for nothing but its shape: no need to keep it alive.
-    ctx.save_for_backward(input if ctx.wanted[1] else input.new_empty(1).expand(input.shape))
-
-
-def pool3x3_gradient(operations: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    average, maximum = (g if w else None for g, w in zip(grads, ctx.wanted, strict=True))
-    if average is None and maximum is None:
-        return (None,) * 4
-    (input,) = ctx.saved_tensors
-    return operations.pool3x3_backward(average, maximum, input, ctx.stride), None, None, None
-
-
-def save_for_pool3x3_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.set_materialize_grads(False)
-    _, of_maximum, input, ctx.stride = inputs
-    ctx.save_for_backward(None if of_maximum is None else input)
-
-
-def pool3x3_backward_gradient(
-    operations: Any, ctx: Any, of_input: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """The gradient of the averages is linear: its gradient is the pooling itself. That of the
-    maxima places numbers, and its gradient picks them up where they were placed."""
-    to_average = to_maximum = None
-    if of_input is not None:
-        (input,) = ctx.saved_tensors
-        if ctx.needs_input_grad[0]:
-            to_average, _ = operations.pool3x3(of_input, ctx.stride, True, False)
-        if ctx.needs_input_grad[1]:
-            _, index = torch.ops.aten.max_pool2d_with_indices.default(
-                input.detach(), [3, 3], [ctx.stride] * 2, [1, 1]
-            )
-            picked = of_input.flatten(2).gather(2, index.flatten(2))
-            to_maximum = picked.view(index.shape)
-    return to_average, to_maximum, None, None

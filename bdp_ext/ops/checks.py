@@ -113,35 +113,6 @@ def _image(op: str, name: str, x: Tensor) -> None:
         raise ValueError(f"{op}: {name} must not be empty, got {list(x.shape)}.")
 
 
-def pool3x3(input: Tensor, stride: int, average: bool, maximum: bool) -> None:
-    _pool("pool3x3", input, stride)
-
-
-def pool3x3_backward(
-    grad_average: Tensor | None, grad_maximum: Tensor | None, input: Tensor, stride: int
-) -> None:
-    op = "pool3x3_backward"
-    size = _pool(op, input, stride)
-    grads = {"grad_average": grad_average, "grad_maximum": grad_maximum}
-    given = {name: grad for name, grad in grads.items() if grad is not None}
-    if not given:
-        raise ValueError(f"{op}: give grad_average, grad_maximum or both.")
-    for name, grad in given.items():
-        _tensor(op, name, grad, 4, (input.dtype,), input)
-        if list(grad.shape) != size:
-            raise ValueError(f"{op}: {name} must be {size}, as the output, got {list(grad.shape)}.")
-
-
-def _pool(op: str, input: Tensor, stride: int) -> list[int]:
-    """The output's size."""
-    _tensor(op, "input", input, 4, FLOAT_DTYPES, input)
-    if stride not in (1, 2):
-        raise ValueError(f"{op}: stride must be 1 or 2, got {stride}.")
-    if min(input.shape[1:]) < 1:
-        raise ValueError(f"{op}: input must have channels and pixels, got {list(input.shape)}.")
-    return [*input.shape[:2], *((n - 1) // stride + 1 for n in input.shape[2:])]
-
-
 def _convolution(
     op: str, input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
 ) -> list[int]:

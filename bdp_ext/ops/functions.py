@@ -255,60 +255,6 @@ def conv3x3_backward(
     return grad_input, grad_weight
 
 
-def pool3x3(
-    input: Tensor, stride: int = 1, *, average: bool = True, maximum: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The average and the maximum of 3x3 windows, in channels_last. Differentiable, twice and more.
-
-    Windows reach one pixel into a padding that does not count: `avg_pool2d(input, 3, stride, 1,
-    count_include_pad=False)` and `max_pool2d(input, 3, stride, 1)`, which compute it. The maximum's
-    gradient goes where torch's goes: to the first of equals, row by row; NaN is the largest, the
-    last one of several.
-
-    Args:
-        input: [B, C, H, W], floating point. Another memory format than channels_last costs a copy.
-        stride: 1 or 2, in both directions.
-        average, maximum: which to compute.
-
-    Returns:
-        Averages and maxima, each [B, C, H', W'] in channels_last, where H' = (H - 1) // stride + 1;
-        [0] in place of one that is not asked for.
-
-    Raises:
-        ValueError: wrong shape, dtype or stride (names the argument and what it got).
-    """
-    checks.pool3x3(input, stride, average, maximum)
-    # On a CPU torch's own autograd: it keeps where the maxima are, ours looks for them again.
-    run = reference.pool3x3 if input.is_cpu else implementation("pool3x3", input)
-    averages, maxima = run(input, stride, average, maximum)
-    return averages, maxima
-
-
-def pool3x3_backward(
-    grad_average: Tensor | None, grad_maximum: Tensor | None, input: Tensor, stride: int = 1
-) -> Tensor:
-    """The gradient of `pool3x3`; its autograd calls this. Differentiable.
-
-    Where a maximum was is found again in the input, which costs less than to keep it.
-
-    Args:
-        grad_average, grad_maximum: [B, C, H', W'], the gradients of the outputs. None: it has none.
-        input, stride: as there. Without grad_maximum, the input's pixels are not read.
-
-    Returns:
-        [B, C, H, W] in channels_last.
-
-    Raises:
-        ValueError: wrong shape, dtype, device or stride, or no gradient (names the argument and
-            what it got).
-    """
-    checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
-    grad_input: Tensor = implementation("pool3x3_backward", input)(
-        grad_average, grad_maximum, input, stride
-    )
-    return grad_input
-
-
 def node_sum(
     inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float = 1e-5
 ) -> Tensor:

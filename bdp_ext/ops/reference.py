@@ -267,37 +267,3 @@ def _spread(channels: Tensor) -> Tensor:
 def _like(value: Tensor, x: Tensor) -> Tensor:
     """In the type of x, and channels last."""
     return value.to(x.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def pool3x3(input: Tensor, stride: int, average: bool, maximum: bool) -> tuple[Tensor, Tensor]:
-    """See `bdp_ext.ops.pool3x3`."""
-    averages, maxima = input.new_empty(0), input.new_empty(0)
-    if average:
-        averages = torch.nn.functional.avg_pool2d(input, 3, stride, 1, count_include_pad=False)
-        averages = averages.contiguous(memory_format=torch.channels_last)
-    if maximum:
-        maxima = torch.nn.functional.max_pool2d(input, 3, stride, 1)
-        maxima = maxima.contiguous(memory_format=torch.channels_last)
-    return averages, maxima
-
-
-def pool3x3_backward(
-    grad_average: Tensor | None, grad_maximum: Tensor | None, input: Tensor, stride: int
-) -> Tensor:
-    """The gradient of `pool3x3` with respect to its input."""
-    window: tuple[list[int], ...] = ([3, 3], [stride] * 2, [1, 1])  # size, stride, padding
-    parts = []
-    if grad_average is not None:
-        parts.append(
-            torch.ops.aten.avg_pool2d_backward(grad_average, input, *window, False, False, None)
-        )
-    if grad_maximum is not None:
-        window = (*window, [1, 1])  # dilation
-        _, index = torch.ops.aten.max_pool2d_with_indices(input, *window)
-        parts.append(
-            torch.ops.aten.max_pool2d_with_indices_backward(
-                grad_maximum, input, *window, False, index
-            )
-        )
-    total: Tensor = sum(parts[1:], parts[0])
-    return total.contiguous(memory_format=torch.channels_last)

@@ -49,10 +49,6 @@ SCHEMAS = {
     "norm_relu_backward": (
         "(Tensor grad, Tensor x, Tensor mean, Tensor rstd, float eps) -> Tensor"
     ),
-    "pool3x3": ("(Tensor input, int stride, bool average, bool maximum) -> (Tensor, Tensor)"),
-    "pool3x3_backward": (
-        "(Tensor? grad_average, Tensor? grad_maximum, Tensor input, int stride) -> Tensor"
-    ),
 }
 
 _triton_owns: set[str] = set()  # on CUDA devices
@@ -200,27 +196,6 @@ def _(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor
 
 def _channels_last(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)
-
-
-@torch.library.register_fake("bdp_ext::pool3x3")
-def _(input: Tensor, stride: int, average: bool, maximum: bool) -> tuple[Tensor, Tensor]:
-    checks.pool3x3(input, stride, average, maximum)
-    size = [*input.shape[:2], *((n - 1) // stride + 1 for n in input.shape[2:])]
-    averages, maxima = (
-        input.new_empty(size).contiguous(memory_format=torch.channels_last)
-        if wanted
-        else input.new_empty(0)
-        for wanted in (average, maximum)
-    )
-    return averages, maxima
-
-
-@torch.library.register_fake("bdp_ext::pool3x3_backward")
-def _(
-    grad_average: Tensor | None, grad_maximum: Tensor | None, input: Tensor, stride: int
-) -> Tensor:
-    checks.pool3x3_backward(grad_average, grad_maximum, input, stride)
-    return input.new_empty(input.shape).contiguous(memory_format=torch.channels_last)
 
 
 def give_cuda_to_triton() -> None:

@@ -26,17 +26,12 @@ from bdp_ext.spaces.separable import convolve
 
 
 class NodeOutput:
-    """A node's output x [B, C, H, W], and what the edges that read it share.
+    """A node's output x [B, C, H, W], and what the edges that read it share."""
 
-    Args:
-        pools: which of the average and the maximum pool they may ask for.
-    """
-
-    def __init__(self, x: Tensor, pools: tuple[bool, bool] = (False, False)) -> None:
+    def __init__(self, x: Tensor) -> None:
         self.x = x
-        self._pools = pools
         self._relu: Tensor | None = None
-        self._pooled: dict[int, tuple[Tensor, Tensor]] = {}
+        self._pooled: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def relu(self) -> Tensor:
@@ -44,23 +39,12 @@ class NodeOutput:
             self._relu = self.x.relu()
         return self._relu
 
-    def pooled(self, pool: nn.Module) -> Tensor:
-        """A 3x3 pool of x that does not count its padding."""
-        stride = int(pool.stride)  # type: ignore[arg-type]
-        if stride not in self._pooled:
-            average, maximum = self._pools
-            self._pooled[stride] = ops.pool3x3(self.x, stride, average=average, maximum=maximum)
-        return self._pooled[stride][isinstance(pool, nn.MaxPool2d)]
-
-
-def is_shared_pool(pool: nn.Module) -> bool:
-    """Whether `NodeOutput.pooled` computes it."""
-    if not isinstance(pool, nn.MaxPool2d | nn.AvgPool2d):
-        return False
-    if (pool.kernel_size, pool.padding, pool.ceil_mode) != (3, 1, False):
-        return False
-    counts_padding = isinstance(pool, nn.AvgPool2d) and pool.count_include_pad
-    return pool.stride in (1, 2) and getattr(pool, "dilation", 1) == 1 and not counts_padding
+    def pooled(self, pool: nn.AvgPool2d | nn.MaxPool2d) -> Tensor:
+        """A pool of x, computed by the first edge that has one like it."""
+        key = (type(pool), *(getattr(pool, name) for name in pool.__constants__))
+        if key not in self._pooled:
+            self._pooled[key] = pool(self.x)
+        return self._pooled[key]
 
 
 @singledispatch
@@ -70,9 +54,13 @@ def before_norm(operation: nn.Module, source: NodeOutput) -> tuple[Tensor, bool]
 
     Operations that are not known here are computed as they are.
     """
-    if is_shared_pool(operation):
-        return source.pooled(operation), False
     return operation(source.x), False
+
+
+@before_norm.register(nn.AvgPool2d)
+@before_norm.register(nn.MaxPool2d)
+def _(operation: nn.AvgPool2d | nn.MaxPool2d, source: NodeOutput) -> tuple[Tensor, bool]:
+    return source.pooled(operation), False
 
 
 @before_norm.register
@@ -113,8 +101,8 @@ class PartialNodeOutput(NodeOutput):
     """A node's output of which one part of the channels is searched and the others pass by
     (PC-DARTS)."""
 
-    def __init__(self, x: Tensor, pools: tuple[bool, bool], searched: int) -> None:
-        super().__init__(x[:, :searched].contiguous(memory_format=torch.channels_last), pools)
+    def __init__(self, x: Tensor, searched: int) -> None:
+        super().__init__(x[:, :searched].contiguous(memory_format=torch.channels_last))
         self._others = x[:, searched:]
         self._passed: dict[type, Tensor] = {}
 
@@ -146,11 +134,6 @@ class Nodes(nn.Module):
             mixed = [(row, _mixed(edges[row])) for row in rows]
             picks = [row * len(op.operations) + k for row, op in mixed for k in op.adding]
             self.register_buffer(f"picks_{node}", torch.tensor(picks), persistent=False)
-        pools = [module for module in edges.modules() if is_shared_pool(module)]
-        average, maximum = (
-            any(isinstance(pool, kind) for pool in pools) for kind in (nn.AvgPool2d, nn.MaxPool2d)
-        )
-        self.pools = average, maximum
 
     def forward(
         self,
@@ -209,8 +192,8 @@ class Nodes(nn.Module):
 
     def _source(self, x: Tensor, edge: nn.Module) -> NodeOutput:
         if isinstance(edge, PartialMixedOp):
-            return PartialNodeOutput(x, self.pools, edge.searched)
-        return NodeOutput(x, self.pools)
+            return PartialNodeOutput(x, edge.searched)
+        return NodeOutput(x)
 
 
 def _mixed(edge: nn.Module) -> MixedOp:
