@@ -67,20 +67,18 @@ class LiveBatches(_StandIn):
         )
 
     def __iter__(self) -> Iterator[list[Any]]:
-        # As torch does: a BatchSampler asks its sampler with the first batch, any other one now.
-        return self._cut() if self._plain else self._merged(iter(self.inner))
+        if self._plain and self.level.pruned:
+            return self._joined([sample] for sample in self._samples())
+        return self._joined(iter(self.inner))
 
     def _samples(self) -> Iterator[Any]:
-        """The live ones of the sampler's; also while it is read, should more be pruned."""
-        level = self.level
-        if not level.pruned:
-            return iter(self.sampler)
+        """The live ones of the sampler's."""
         wanted = self._wanted()
         if wanted is not None:
             return islice(self._repeated(), wanted)
         if isinstance(self.sampler, DistributedSampler):
-            live = level.live_indices.tolist()
-            return self._alive(live[position] for position in _over(self.sampler, live))
+            live = self.level.live_indices.tolist()
+            return (live[position] for position in _over(self.sampler, live))
         return self._alive(self.sampler)
 
     def _alive(self, samples: Iterable[Any]) -> Iterator[Any]:
@@ -103,43 +101,28 @@ class LiveBatches(_StandIn):
             return None
         return max(1, round(draws * self.level.left / self.level.initial))
 
-    def _cut(self) -> Iterator[list[Any]]:
-        level, inner, first = self.level, self.inner, True
-        size, drop_last = inner.batch_size, inner.drop_last
-        samples, filtered = self._samples(), level.pruned
-        batch = [*islice(samples, size)]
-        while len(batch) == size:
-            yield batch
-            first = False
-            if level.pruned is not filtered:  # since the last batch
-                samples, filtered = self._alive(samples), True
-            if not drop_last:  # as torch does: a loop may change it during a pass
-                size = inner.batch_size
-            batch = [*islice(samples, size)]
-        if batch and self._use_rest(len(batch), first, drop_last):
-            yield batch
-
     def _size(self) -> int:
+        if self._plain:
+            return int(self.inner.batch_size)
         return max(self._largest, int(getattr(self.inner, "batch_size", None) or 1))
 
-    def _drop_last(self) -> bool:
-        return bool(getattr(self.inner, "drop_last", False))
+    def _use_rest(self, rest: int, first: bool) -> bool:
+        """Whether the last, partial batch of a pass is yielded; a pass is never empty."""
+        drop_last = bool(getattr(self.inner, "drop_last", False))
+        return first or (not drop_last and (rest > 1 or self._size() == 1))
 
-    def _use_rest(self, rest: int, first: bool, drop_last: bool) -> bool:
-        if self.level.pruned:  # and a pass is never empty
-            return first or (not drop_last and (rest > 1 or self._size() == 1))
-        return not drop_last
-
-    def _merged(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
+    def _joined(self, batches: Iterable[Any]) -> Iterator[list[Any]]:
+        """These batches until a sample is pruned; after that, what is left of them in batches of
+        their size."""
         level, rest, drawn, first = self.level, [], 0, True
         for batch in batches:
             drawn += len(batch)
-            self._largest = max(self._largest, len(batch))
             if not level.pruned:
+                self._largest = max(self._largest, len(batch))
                 yield batch
                 first = False
                 continue
-            rest += [index for index in batch if level.alive[index]]
+            rest += self._alive(batch)
             while len(rest) >= (size := self._size()):
                 yield rest[:size]
                 rest, first = rest[size:], False
@@ -150,7 +133,7 @@ class LiveBatches(_StandIn):
                 f"{drawn} of {level.initial} samples in a pass and does not say which it may draw; "
                 "give it an attribute `indices` or pass indices=(train_indices, valid_indices)."
             )
-        if rest and self._use_rest(len(rest), first, self._drop_last()):
+        if rest and self._use_rest(len(rest), first):
             yield rest
 
     def __len__(self) -> int:
@@ -166,7 +149,7 @@ class LiveBatches(_StandIn):
         else:
             samples = self._wanted() or self.level.left
         full, rest = divmod(samples, self._size())
-        return full + (rest > 0 and self._use_rest(rest, full == 0, self._drop_last()))
+        return full + (rest > 0 and self._use_rest(rest, full == 0))
 
 
 def _over(sampler: DistributedSampler[Any], live: Sequence[int]) -> DistributedSampler[Any]:

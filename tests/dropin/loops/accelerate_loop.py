@@ -7,7 +7,7 @@ import sys
 
 import torch
 from accelerate import Accelerator
-from common import BATCH, IMAGES, Images, Network, Oracle
+from common import BATCH, IMAGES, Network, Oracle, subset_queues
 
 from bdp_ext.integrations.accelerate import prune
 
@@ -19,19 +19,15 @@ def main():
     ranks = accelerator.num_processes
     torch.manual_seed(0)
     criterion = torch.nn.CrossEntropyLoss()
-    model = Network()
-    data, half = Images(), IMAGES // 2
-    parts = [torch.utils.data.Subset(data, part) for part in (range(half), range(half, IMAGES))]
-    train, valid = (
-        torch.utils.data.DataLoader(part, batch_size=BATCH // ranks, shuffle=True) for part in parts
-    )
+    model, half = Network(), IMAGES // 2
+    train, valid = subset_queues(batch=BATCH // ranks)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     model, optimizer, train, valid = accelerator.prepare(model, optimizer, train, valid)
     train, valid = prune(train, valid, criterion, epochs=EPOCHS, interval=2, balance="none")
-    numbered = {level: range(half) for level in ("train", "valid")}
     oracle = None
     if ranks == 1:
-        oracle = Oracle(train.pruner, numbered, (2, 4), 2)
+        members = {"train": range(half), "valid": range(half)}
+        oracle = Oracle(train.pruner, members=members, first={"valid": half})
     sizes = []
     for _ in range(EPOCHS):
         drawn = 0
@@ -43,9 +39,7 @@ def main():
                 accelerator.backward(criterion(logits, y))
                 optimizer.step()
                 if oracle:
-                    numbers = x.clone()
-                    numbers[:, 0, 0, 0] -= (level == "valid") * half / 1024
-                    oracle.forward(level, numbers, logits, y)
+                    oracle.forward(level, x, logits, y)
         sizes.append(drawn)
         if oracle:
             oracle.end_epoch()

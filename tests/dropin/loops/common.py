@@ -4,6 +4,9 @@ which forward pass of which sample must have been scored, and which samples must
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
+
+import bdp_ext
 
 IMAGES, CLASSES, BATCH, RATIO = 160, 4, 16, 0.3
 
@@ -29,15 +32,20 @@ def numbers(images):
     return (images[:, 0, 0, 0] * 1024).round().long().tolist()
 
 
-def queues(data=None, **options):
+def queues(data=None, batch=BATCH, **options):
     """Two loaders over the halves of one data set, as the public repositories build them."""
     data = data or Images()
-    half = list(range(len(data)))
-    subset = torch.utils.data.sampler.SubsetRandomSampler
     return tuple(
-        torch.utils.data.DataLoader(data, batch_size=BATCH, sampler=subset(part), **options)
-        for part in (half[: len(half) // 2], half[len(half) // 2 :])
+        DataLoader(data, batch, sampler=SubsetRandomSampler(part), **options)
+        for part in halves().values()
     )
+
+
+def subset_queues(split=IMAGES // 2, batch=BATCH, **options):
+    """Two loaders over two data sets, each of which numbers its samples from 0."""
+    data = Images()
+    parts = Subset(data, range(split)), Subset(data, range(split, IMAGES))
+    return tuple(DataLoader(part, batch, shuffle=True, **options) for part in parts)
 
 
 class Network(nn.Module):
@@ -82,25 +90,26 @@ class Oracle:
 
     Args:
         pruner: the handle.
-        sizes: of the data set of each level.
-        members: [n] of each level.
         prunings: after which epochs.
+        members: of each level, as its data set numbers them.
+        first: the number that the first image of a level's data set carries.
+        ratios: the share that each pruning takes of a level.
     """
 
-    def __init__(self, pruner, members, prunings, interval, images=IMAGES, ratio=RATIO):
-        self.pruner, self.prunings, self.interval = pruner, prunings, interval
-        self.ratio = ratio
+    def __init__(self, pruner, prunings=(2, 4), members=None, first=None, ratios=None):
+        self.pruner, self.prunings, self.interval = pruner, prunings, 2
+        self.first, self.ratios = first or {}, ratios or {}
         self.epoch = 0
-        self.live = {level: np.asarray(sorted(part)) for level, part in members.items()}
-        self.rows = {level: [np.full(images, np.nan)] for level in members}
-        self.scored = dict.fromkeys(members, 0)
-        self.seen_pruned = 0
+        self.live = {name: np.asarray(part) for name, part in (members or halves()).items()}
+        self.rows = {level: [np.full(IMAGES, np.nan)] for level in self.live}
+        self.scored = dict.fromkeys(self.live, 0)
 
     def forward(self, level, images, logits, target):
         """The loop says: this pass is the one that counts for these samples, unless an earlier one
         of this epoch did."""
         row = self.rows[level][-1]
         for number, score in zip(numbers(images), el2n(logits, target), strict=True):
+            number -= self.first.get(level, 0)
             assert number in self.live[level], f"a pruned sample was drawn from {level}"
             if np.isnan(row[number]):
                 row[number] = score
@@ -141,7 +150,8 @@ class Oracle:
         scored = self.live[level][known.sum(0)[self.live[level]] >= 2]
         sign = 1 if level == "train" else -1
         order = scored[np.argsort(sign * voe[scored], kind="stable")]
-        asked = int(np.floor(self.ratio * len(self.live[level]) + 1e-9))
+        ratio = self.ratios.get(level, RATIO)
+        asked = int(np.floor(ratio * len(self.live[level]) + 1e-9))
         labels = self.pruner.levels[level].labels.numpy()
         left = np.bincount(labels[self.live[level]])
         gone = []
@@ -160,14 +170,54 @@ class Oracle:
             got = self.pruner.live_indices[level].numpy()
             assert np.array_equal(got, live), (level, len(got), len(live))
 
-    def finish(self, train_queue=None, batches=True):
+    def finish(self, train_queue=None):
+        """Both levels were scored, and the training queue draws what is left."""
         self.check_live()
         assert all(self.scored.values()), self.scored
-        sizes = {level: len(live) for level, live in self.live.items()}
-        if train_queue is not None and batches:
-            assert len(train_queue) == -(-sizes["train"] // BATCH)
-        print("scored", self.scored, "left", sizes)
+        if train_queue is not None:
+            assert len(train_queue) == -(-len(self.live["train"]) // BATCH)
 
 
-def members(images=IMAGES):
-    return {"train": range(images // 2), "valid": range(images // 2, images)}
+class Search(Oracle):
+    """A loop's model, criterion and optimisers, with the oracle that watches it."""
+
+    def set_up(self, model, criterion):
+        self.model, self.criterion = model, criterion
+        self.optimizers = {
+            "train": torch.optim.SGD(model.weights(), 0.1, momentum=0.9),
+            "valid": torch.optim.Adam([model.alphas], 0.01),
+        }
+
+    def step(self, level, images, target):
+        """The usual step of either level, whose forward pass counts."""
+        self.optimizers[level].zero_grad()
+        logits = self.model(images)
+        self.criterion(logits, target).backward()
+        self.forward(level, images, logits, target)
+        self.optimizers[level].step()
+
+
+def begin(epochs, model=None, criterion=None, given=None, hooked=None, oracle=None, **options):
+    """What most loops begin with; `options` are those of `bdp_ext.prune`.
+
+    Args:
+        given: the queues to be pruned.
+        hooked: what `bdp_ext.prune` is told to watch; the criterion.
+        oracle: options of the oracle.
+
+    Returns:
+        The search, and the queues that `bdp_ext.prune` returned.
+    """
+    criterion = criterion or nn.CrossEntropyLoss()
+    model = model or Network(criterion)
+    hooked = {"loss": criterion} if hooked is None else hooked
+    options = {"interval": 2, "balance": "none", **hooked, **options}
+    train_queue, valid_queue = bdp_ext.prune(*(given or queues()), epochs=epochs, **options)
+    prunings = tuple(range(2, epochs, 2)) if isinstance(epochs, int) else ()
+    search = Search(train_queue.pruner, **{"prunings": prunings, **(oracle or {})})
+    search.set_up(model, criterion)
+    return search, train_queue, valid_queue
+
+
+def halves():
+    return {"train": range(IMAGES // 2), "valid": range(IMAGES // 2, IMAGES)}

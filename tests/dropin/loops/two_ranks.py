@@ -2,11 +2,14 @@
 as many batches."""
 
 import os
+import subprocess
 import sys
+import tempfile
 
 import torch
 import torch.distributed as dist
-from common import IMAGES, Images, Network
+from common import Network, subset_queues
+from torch.utils.data import DataLoader, DistributedSampler
 
 import bdp_ext
 
@@ -19,13 +22,10 @@ def main(rank, file):
     criterion = torch.nn.CrossEntropyLoss()
     model = Network(criterion)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    data, half = Images(), IMAGES // 2
-    sets = [torch.utils.data.Subset(data, part) for part in (range(half), range(half, IMAGES))]
-    samplers = [
-        torch.utils.data.distributed.DistributedSampler(part, RANKS, rank, seed=1) for part in sets
-    ]
+    sets = [queue.dataset for queue in subset_queues()]
+    samplers = [DistributedSampler(part, RANKS, rank, seed=1) for part in sets]
     train_queue, valid_queue = (
-        torch.utils.data.DataLoader(part, batch_size=8, sampler=sampler)
+        DataLoader(part, batch_size=8, sampler=sampler)
         for part, sampler in zip(sets, samplers, strict=True)
     )
     train_queue, valid_queue = bdp_ext.prune(
@@ -63,9 +63,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(int(sys.argv[1]), sys.argv[2])
     else:
-        import subprocess
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-W", "error", __file__]
             started = [
