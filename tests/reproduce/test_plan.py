@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_finished_retraining_of_another_cell_is_refused(tmp_path):
 def test_code_that_a_folder_names_is_not_imported(tmp_path, monkeypatch):
     (search, *_) = runs_of([EXPERIMENTS["fig4"](SCALES["reduced"])], SCALES["reduced"], 1)
     (tmp_path / search.name).mkdir()
-    settings = {**search.options, "space": "foreign:Space"}
+    settings = {**asdict(SearchConfig.of(**search.options)), "space": "foreign:Space"}
     (tmp_path / search.name / "config.json").write_text(json.dumps(settings))
     (tmp_path / "foreign.py").write_text("class Space: name = defaults = for_images = 1")
     monkeypatch.chdir(tmp_path)

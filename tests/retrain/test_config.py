@@ -40,5 +40,5 @@ def test_protocols_are_the_papers():
         *("rmsprop", 0.963, 3, 5, 0.2),
         *(0.9998, False),
     ]
-    assert usual_protocol("darts", 63) == usual_protocol("nas-bench-201", 224) == "cifar"
-    assert usual_protocol("darts", 64) == "imagenet"
+    assert usual_protocol("darts", 127) == usual_protocol("nas-bench-201", 224) == "cifar"
+    assert usual_protocol("darts", 128) == "imagenet"

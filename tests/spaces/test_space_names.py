@@ -9,9 +9,9 @@ from bdp_ext.spaces import SPACES
     ("space", "settings"),
     [
         ("nas-bench-201", {"cells": 1}),
-        ("nas-bench-201", {"cells": 1, "part": 4}),
+        ("nas-bench-201", {"cells": 1, "channel_divisor": 4}),
         ("darts", {"cells": 3}),
-        ("darts", {"cells": 3, "part": 4}),
+        ("darts", {"cells": 3, "channel_divisor": 4}),
         ("mobilenet", {"cells": 3}),
         ("mobilenet", {"cells": 1}),
     ],

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from test_run import CONFIG, Silent
+from jobs import CONFIG, Silent
 
 from bdp_ext.data import load, read_some
 from bdp_ext.errors import UserError
