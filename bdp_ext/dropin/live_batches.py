@@ -114,7 +114,8 @@ class LiveBatches(_StandIn):
     def _joined(self, batches: Iterable[Any]) -> Iterator[list[Any]]:
         """These batches until a sample is pruned; after that, what is left of them in batches of
         their size."""
-        level, rest, drawn, first = self.level, [], 0, True
+        level, drawn, first = self.level, 0, True
+        rest: list[Any] = []
         for batch in batches:
             drawn += len(batch)
             if not level.pruned:

@@ -17,7 +17,7 @@ Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images [B, 3, H, W] -> logits [B, classes] and features [B, D], without a gradient."""
 
 
-class Level:
+class SearchLevel:
     """Batches of one level's live samples.
 
     Args:

@@ -32,7 +32,7 @@ from bdp_ext.search.config import SearchConfig
 from bdp_ext.search.cuda_graphs import Function, Graphs, Result, compiled
 from bdp_ext.search.features import Features
 from bdp_ext.search.hessian import dominant_eigenvalue
-from bdp_ext.search.level import Level
+from bdp_ext.search.level import SearchLevel
 from bdp_ext.spaces import find_space
 
 
@@ -61,7 +61,7 @@ class Search(Job[SearchConfig]):
         self.levels = {}
         for name, half, seed in zip(LEVELS, halves, _seeds(config.seed), strict=True):
             pruner = self._pruner(name, data.labels[half], seed)
-            self.levels[name] = Level(data, half, config.batch_size, pruner, seed)
+            self.levels[name] = SearchLevel(data, half, config.batch_size, pruner, seed)
         self.train, self.valid = self.levels["train"], self.levels["valid"]
 
         self._unpruned_epoch_steps = self.epoch_steps

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bdp_ext.errors import UserError
 from bdp_ext.pruning.history import BINS, edges
 from bdp_ext.runs.files import write_atomically
-from bdp_ext.search.level import Level
+from bdp_ext.search.level import SearchLevel
 
 NAME = "pruned.npz"
 
@@ -46,7 +46,7 @@ class PruningRecord:
 FIELDS = [field.name for field in fields(PruningRecord)]
 
 
-def of_level(level: Level) -> PruningRecord:
+def of_level(level: SearchLevel) -> PruningRecord:
     """What a level has lost so far: nothing, where it is not pruned."""
     pruner, samples = level.pruner, level.samples.cpu()
     if pruner is None:

@@ -1,7 +1,5 @@
 """The methods: their gradients against numerical derivatives, their schedules, their supernets."""
 
-from itertools import product
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -196,33 +194,3 @@ def test_late_alpha_starts_scale_with_the_epochs(method, epochs, interval, start
     assert config.alpha_start == start
     for level in ("train", "valid"):
         assert config.level_schedule(level).prunings
-
-
-@pytest.mark.parametrize(
-    ("space", "method"),
-    [
-        (space, method)
-        for space, method in product(SPACES, METHODS)
-        if method != "p-darts" and (space, method) != ("mobilenet", "pc-darts")
-    ],
-)
-def test_every_method_searches_every_space(space, method):
-    config = SearchConfig.of(
-        space=space,
-        method=method,
-        epochs=3,
-        interval=2,
-        channels=4,
-        cells=3 if space == "darts" else 1,
-        batch_size=16,
-        alpha_start=0,
-    )
-    search = Search(config, load("digits", limit=60))
-    while not search.done:
-        search.step()
-        if search.epoch_done:
-            record = search.end_epoch()
-    # The space's share of the 60 (80 % or a half), less 30 %.
-    assert search.train.size == {"mobilenet": 34}.get(space, 21)
-    assert record["architecture"]
-    assert record["train_loss"] < 5
