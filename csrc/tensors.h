@@ -5,8 +5,6 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -39,17 +37,6 @@ const T* Data(const Tensor& x) {
 template <typename T>
 T* Out(const Tensor& x) {
   return static_cast<T*>(x.mutable_data_ptr());
-}
-
-// Calls torch's own operation; the results, kOutputs of them, come first in the array.
-template <size_t kOutputs, typename... Arguments>
-std::array<Tensor, kOutputs> CallTorch(const char* name, const Arguments&... arguments) {
-  StableIValue stack[] = {torch::stable::detail::from(arguments)...};
-  static_assert(sizeof...(Arguments) >= kOutputs);
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION));
-  std::array<Tensor, kOutputs> results;
-  for (size_t i = 0; i < kOutputs; ++i) results[i] = torch::stable::detail::to<Tensor>(stack[i]);
-  return results;
 }
 
 }  // namespace bdp_ext

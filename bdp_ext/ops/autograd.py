@@ -131,7 +131,7 @@ def node_sum_backward_gradient(
     need_grad, need_inputs, need_weight = ctx.needs_input_grad[:3]
     grads = [*of_inputs, of_weight] if ctx.need_weight else of_inputs
     needs = [need_grad, need_weight, *need_inputs]
-    grad, weight, *inputs = _differentiate(backward, ctx.saved_tensors, needs, grads)
+    grad, weight, *inputs = differentiate(backward, ctx.saved_tensors, needs, grads)
     return grad, inputs, weight, None, None, None, None, None, None
 
 
@@ -158,7 +158,7 @@ def norm_relu_backward_gradient(operations: Any, ctx: Any, of_x: Tensor) -> tupl
         mean, rstd = (moment[0] for moment in reference.moments([x], [True], ctx.eps))
         return [reference.norm_relu_backward(grad, x, mean, rstd, ctx.eps)]
 
-    grad, x = _differentiate(backward, ctx.saved_tensors, ctx.needs_input_grad[:2], [of_x])
+    grad, x = differentiate(backward, ctx.saved_tensors, ctx.needs_input_grad[:2], [of_x])
     return grad, x, None, None, None
 
 
@@ -168,7 +168,7 @@ def _at(needs: Sequence[bool], found: Sequence[Tensor]) -> list[Tensor | None]:
     return [next(left) if need else None for need in needs]
 
 
-def _differentiate(
+def differentiate(
     function: Callable[..., list[Tensor]],
     arguments: Sequence[Tensor],
     needs: Sequence[bool],

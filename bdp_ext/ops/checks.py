@@ -64,10 +64,7 @@ def depthwise_conv2d_backward(
     need_weight: bool,
 ) -> None:
     op = "depthwise_conv2d_backward"
-    size = _convolution(op, input, weight, stride, padding, dilation)
-    _tensor(op, "grad", grad, 4, (input.dtype,), input)
-    if list(grad.shape) != size:
-        raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
+    _grad(op, grad, input, _convolution(op, input, weight, stride, padding, dilation))
 
 
 def conv3x3(input: Tensor, weight: Tensor) -> None:
@@ -78,10 +75,7 @@ def conv3x3_backward(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> None:
     op = "conv3x3_backward"
-    size = _conv3x3(op, input, weight)
-    _tensor(op, "grad", grad, 4, (input.dtype,), input)
-    if list(grad.shape) != size:
-        raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
+    _grad(op, grad, input, _conv3x3(op, input, weight))
 
 
 def node_sum(inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float) -> None:
@@ -149,6 +143,12 @@ def _conv3x3(op: str, input: Tensor, weight: Tensor) -> list[int]:
     if min(height, width) < 1:
         raise ValueError(f"{op}: input must have height and width, got {list(input.shape)}.")
     return [batch, weight.shape[0], height, width]
+
+
+def _grad(op: str, grad: Tensor, input: Tensor, size: list[int]) -> None:
+    _tensor(op, "grad", grad, 4, (input.dtype,), input)
+    if list(grad.shape) != size:
+        raise ValueError(f"{op}: grad must be {size}, as the output, got {list(grad.shape)}.")
 
 
 def _logits(op: str, logits: Tensor, target: Tensor) -> None:

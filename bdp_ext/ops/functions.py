@@ -156,7 +156,8 @@ def depthwise_conv2d(
     op = "depthwise_conv2d"
     padding = _same(weight, dilation) if padding is None else padding
     checks.depthwise_conv2d(input, weight, stride, padding, dilation)
-    output: Tensor = implementation(op, input)(input, weight, stride, padding, dilation)
+    run = _implementation(op, input, has_depthwise_conv2d(weight, stride, dilation))
+    output: Tensor = run(input, weight, stride, padding, dilation)
     return output
 
 
@@ -190,7 +191,8 @@ def depthwise_conv2d_backward(
     checks.depthwise_conv2d_backward(
         grad, input, weight, stride, padding, dilation, need_input, need_weight
     )
-    grad_input, grad_weight = implementation(op, input)(
+    run = _implementation(op, input, has_depthwise_conv2d(weight, stride, dilation))
+    grad_input, grad_weight = run(
         grad, input, weight, stride, padding, dilation, need_input, need_weight
     )
     return grad_input, grad_weight
@@ -221,7 +223,7 @@ def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
     """
     op = "conv3x3"
     checks.conv3x3(input, weight)
-    output: Tensor = implementation(op, input)(input, weight)
+    output: Tensor = _implementation(op, input, has_conv3x3(weight))(input, weight)
     return output
 
 
@@ -249,9 +251,8 @@ def conv3x3_backward(
     """
     op = "conv3x3_backward"
     checks.conv3x3_backward(grad, input, weight, need_input, need_weight)
-    grad_input, grad_weight = implementation(op, input)(
-        grad, input, weight, need_input, need_weight
-    )
+    run = _implementation(op, input, has_conv3x3(weight))
+    grad_input, grad_weight = run(grad, input, weight, need_input, need_weight)
     return grad_input, grad_weight
 
 
@@ -329,9 +330,20 @@ def norm_relu_backward(
     return of_x
 
 
-def _implementation(op: str, like: Tensor) -> Callable[..., Any]:
-    """The kernels compute in float32; other types are plain torch's."""
-    if like.dtype == torch.float32:
+def has_depthwise_conv2d(weight: Tensor, stride: int, dilation: int) -> bool:
+    """Whether the CPU has a kernel for it, in float32."""
+    return weight.shape[2] in (3, 5) and stride in (1, 2) and dilation in (1, 2)
+
+
+def has_conv3x3(weight: Tensor) -> bool:
+    """Whether the CPU has a kernel for these channels, in float32."""
+    outputs, inputs = weight.shape[:2]
+    return inputs % 16 == outputs % 16 == 0 and 0 < inputs * outputs <= 512 * 512
+
+
+def _implementation(op: str, like: Tensor, has_kernel: bool = True) -> Callable[..., Any]:
+    """The kernels compute in float32; other types, and what has no kernel, are plain torch's."""
+    if has_kernel and like.dtype == torch.float32:
         return implementation(op, like)
     return getattr(reference, op)  # type: ignore[no-any-return]
 

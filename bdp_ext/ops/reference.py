@@ -119,8 +119,7 @@ def depthwise_conv2d_backward(
     """The gradients of `depthwise_conv2d` with respect to input and weight; an empty tensor in
     place of one that is not needed."""
     geometry = (stride, padding, dilation)
-    groups = weight.shape[0]
-    return _convolution_backward(grad, input, weight, geometry, groups, need_input, need_weight)
+    return _convolution_backward(grad, input, weight, geometry, need_input, need_weight)
 
 
 def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
@@ -132,10 +131,9 @@ def conv3x3(input: Tensor, weight: Tensor) -> Tensor:
 def conv3x3_backward(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `conv3x3` with respect to input and weight, the latter in the memory format
-    of the weight; an empty tensor in place of one that is not needed."""
+    """The gradients of `conv3x3`, likewise, that of the weight in its memory format."""
     grad_input, grad_weight = _convolution_backward(
-        grad, input, weight, (1, 1, 1), 1, need_input, need_weight
+        grad, input, weight, (1, 1, 1), need_input, need_weight
     )
     if need_weight:
         grad_weight = torch.empty_like(weight).copy_(grad_weight)
@@ -147,29 +145,17 @@ def _convolution_backward(
     input: Tensor,
     weight: Tensor,
     geometry: tuple[int, int, int],
-    groups: int,
     need_input: bool,
     need_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """geometry: stride, padding, dilation."""
-    stride, padding, dilation = ([size] * 2 for size in geometry)
+    strides, groups = ([size] * 2 for size in geometry), input.shape[1] // weight.shape[1]
     grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grad,
-        input,
-        weight,
-        None,
-        stride,
-        padding,
-        dilation,
-        False,
-        [0, 0],
-        groups,
+        *(grad, input, weight, None, *strides, False, [0, 0], groups),
         [need_input, need_weight, False],
     )
     return (
-        grad_input.contiguous(memory_format=torch.channels_last)
-        if need_input
-        else input.new_empty(0),
+        _like(grad_input, input) if need_input else input.new_empty(0),
         grad_weight.contiguous() if need_weight else weight.new_empty(0),
     )
 

@@ -89,67 +89,53 @@ for _name in _twice:
 autograd.register(_on_demand, _twice)
 
 
-@torch.library.register_fake("bdp_ext::el2n")
+def _fake(op: str) -> Callable[[Callable[..., Any]], None]:
+    """What `op` gives for tensors without data, after the check of its arguments."""
+    return lambda function: torch.library.register_fake(f"bdp_ext::{op}", checked(op, function))
+
+
+@_fake("el2n")
 def _(logits: Tensor, target: Tensor) -> Tensor:
-    checks.el2n(logits, target)
     return logits.new_empty(logits.shape[0], dtype=torch.float32)
 
 
-@torch.library.register_fake("bdp_ext::update_voe_")
-def _(
-    window: Tensor, voe: Tensor, slot: int, index: Tensor, logits: Tensor, target: Tensor
-) -> None:
-    checks.update_voe_(window, voe, slot, index, logits, target)
+@_fake("update_voe_")
+def _(*_: Any) -> None:
+    pass
 
 
-@torch.library.register_fake("bdp_ext::voe")
+@_fake("voe")
 def _(window: Tensor) -> Tensor:
-    checks.voe(window)
     return window.new_empty(window.shape[1])
 
 
-@torch.library.register_fake("bdp_ext::capped_topk")
-def _(score: Tensor, label: Tensor, cap: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
-    checks.capped_topk(score, label, cap, k, largest)
+@_fake("capped_topk")
+def _(score: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return score.new_empty(score.shape, dtype=torch.bool), score.new_empty((), dtype=torch.int64)
 
 
-@torch.library.register_fake("bdp_ext::depthwise_conv2d")
+@_fake("depthwise_conv2d")
 def _(input: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
-    checks.depthwise_conv2d(input, weight, stride, padding, dilation)
-    height, width = (
-        (size + 2 * padding - dilation * (weight.shape[2] - 1) - 1) // stride + 1
-        for size in input.shape[2:]
+    rest = 2 * padding - dilation * (weight.shape[2] - 1) - 1
+    height, width = ((size + rest) // stride + 1 for size in input.shape[2:])
+    return _channels_last(input.new_empty(*input.shape[:2], height, width))
+
+
+@_fake("depthwise_conv2d_backward")
+def _(grad: Tensor, input: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    need_input, need_weight = options[-2:]
+    return (
+        _channels_last(input) if need_input else input.new_empty(0),
+        weight.new_empty(weight.shape if need_weight else 0),
     )
-    output = input.new_empty(*input.shape[:2], height, width)
-    return output.contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("bdp_ext::depthwise_conv2d_backward")
-def _(
-    grad: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
-    need_input: bool,
-    need_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    grad_input = input.new_empty(input.shape if need_input else 0)
-    if need_input:
-        grad_input = grad_input.contiguous(memory_format=torch.channels_last)
-    return grad_input, weight.new_empty(weight.shape if need_weight else 0)
-
-
-@torch.library.register_fake("bdp_ext::conv3x3")
+@_fake("conv3x3")
 def _(input: Tensor, weight: Tensor) -> Tensor:
-    checks.conv3x3(input, weight)
-    output = input.new_empty(input.shape[0], weight.shape[0], *input.shape[2:])
-    return output.contiguous(memory_format=torch.channels_last)
+    return _channels_last(input.new_empty(input.shape[0], weight.shape[0], *input.shape[2:]))
 
 
-@torch.library.register_fake("bdp_ext::conv3x3_backward")
+@_fake("conv3x3_backward")
 def _(
     grad: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
@@ -159,38 +145,29 @@ def _(
     )
 
 
-@torch.library.register_fake("bdp_ext::node_sum")
-def _(
-    inputs: list[Tensor], weight: Tensor, normed: list[bool], eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+@_fake("node_sum")
+def _(inputs: list[Tensor], weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     mean = weight.new_empty(len(inputs), inputs[0].shape[1])
     return _channels_last(inputs[0]), mean, torch.empty_like(mean)
 
 
-@torch.library.register_fake("bdp_ext::node_sum_backward")
+@_fake("node_sum_backward")
 def _(
-    grad: Tensor,
-    inputs: list[Tensor],
-    weight: Tensor,
-    normed: list[bool],
-    mean: Tensor,
-    rstd: Tensor,
-    eps: float,
-    need_inputs: list[bool],
-    need_weight: bool,
+    grad: Tensor, inputs: list[Tensor], weight: Tensor, *options: Any
 ) -> tuple[list[Tensor], Tensor]:
+    need_inputs, need_weight = options[-2:]
     of_inputs = [_channels_last(x) for x, need in zip(inputs, need_inputs, strict=True) if need]
     return of_inputs, weight.new_empty(len(inputs) if need_weight else 0)
 
 
-@torch.library.register_fake("bdp_ext::norm_relu")
+@_fake("norm_relu")
 def _(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     mean = x.new_empty(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
     return _channels_last(x), mean, torch.empty_like(mean)
 
 
-@torch.library.register_fake("bdp_ext::norm_relu_backward")
-def _(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
+@_fake("norm_relu_backward")
+def _(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
     return _channels_last(x)
 
 

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from bdp_ext import ops
+from bdp_ext.ops.functions import has_conv3x3
 from bdp_ext.spaces.depthwise import takes
 
-BLOCK = 16  # channels that the kernel takes together
 TILE = 4  # outputs along each axis that it computes together
 FEWEST_TILES = 16
 
@@ -27,7 +27,7 @@ class Conv3x3(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
-        self.has_kernel = inputs % BLOCK == 0 and outputs % BLOCK == 0
+        self.has_kernel = has_conv3x3(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, I, H, W] -> [B, O, H, W], in the memory format of the input."""

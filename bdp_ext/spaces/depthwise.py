@@ -6,8 +6,8 @@ from torch.nn.functional import conv2d
 
 from bdp_ext import ops
 from bdp_ext.ops import libraries
+from bdp_ext.ops.functions import has_depthwise_conv2d
 
-KERNELS, STRIDES, DILATIONS = (3, 5), (1, 2), (1, 2)
 Geometry = tuple[int, int, int]
 """Stride, padding and dilation, in both directions."""
 
@@ -73,8 +73,7 @@ def depthwise_backward(
 
 def _is_ours(input: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     stride, _, dilation = geometry
-    has_kernel = weight.shape[2] in KERNELS and stride in STRIDES and dilation in DILATIONS
-    return has_kernel and takes(input, weight)
+    return has_depthwise_conv2d(weight, stride, dilation) and takes(input, weight)
 
 
 def takes(input: Tensor, weight: Tensor) -> bool:

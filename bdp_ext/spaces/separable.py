@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from bdp_ext import ops
+from bdp_ext.ops.autograd import differentiate
 from bdp_ext.spaces.depthwise import depthwise, depthwise_backward
 from bdp_ext.spaces.operations import DilatedConv
 
@@ -45,7 +46,12 @@ class _Convolve(torch.autograd.Function):
         half, norm_relu = ctx.half, ctx.norm_relu
         needs = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # a graph of this is wanted: let autograd make it
-            found = _differentiated(x, depth, point, half, norm_relu, needs, grad)
+            found = differentiate(
+                lambda x, depth, point: [_plainly(x, depth, point, half, norm_relu)],
+                (x, depth, point),
+                needs,
+                [grad],
+            )
             return *found, None, None
 
         # What a gradient does not need is passed for its shape alone.
@@ -72,19 +78,3 @@ def _plainly(x: Tensor, depth: Tensor, point: Tensor, half: DilatedConv, norm_re
     if norm_relu:
         x = ops.norm_relu(x, half.eps)
     return conv2d(depthwise(x, depth, half.geometry), point)
-
-
-def _differentiated(
-    x: Tensor,
-    depth: Tensor,
-    point: Tensor,
-    half: DilatedConv,
-    norm_relu: bool,
-    needs: tuple[bool, ...],
-    grad: Tensor,
-) -> list[Tensor | None]:
-    arguments = x, depth, point
-    wanted = [value for value, need in zip(arguments, needs, strict=True) if need]
-    y = _plainly(*arguments, half, norm_relu)
-    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-    return [next(found) if need else None for need in needs]

@@ -78,36 +78,13 @@ def large_case(
 ) -> tuple[tuple[Tensor, Tensor, Tensor, int], tuple[Tensor, int]]:
     """Arguments, and the greedy walk's answer."""
     generator = torch.Generator().manual_seed(seed)
-    samples, classes = 20_000 if seed % 4 else 150_000, [1, 7, 300, 5000][seed % 4]
+    samples, classes = 150_000 if seed in (0, 3, 5) else 20_000, [1, 7, 300, 5000][seed % 4]
     score = random_scores(samples, generator)
     label = torch.randint(-1, classes + 1, (samples,), generator=generator)
-    label = (label.sort().values if sort else label).to(LABELS[seed % 3])
+    label = (label.sort().values if sort else label).to(LABELS[seed // 2])
     cap = torch.randint(0, 1 + 2 * samples // classes, (classes,), generator=generator)
     k = int(torch.randint(samples, (), generator=generator))
     return (score, label, cap, k), oracles.capped_topk(score, label, cap, k, seed % 2 == 0)
-
-
-@pytest.mark.parametrize("dtype", LABELS)
-@pytest.mark.parametrize("sort", [True, False])
-def test_long_labels_and_many_threads_agree(
-    implementation: str, dtype: torch.dtype, sort: bool
-) -> None:
-    generator = torch.Generator().manual_seed(3)
-    score = torch.rand(200_000, generator=generator).square()
-    score[::7] = 0.25
-    label = torch.randint(500, (200_000,), generator=generator)
-    label = label.sort().values if sort else label
-    cap = torch.full((500,), 150)
-    before = torch.get_num_threads()
-    masks = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            masks.append(ops.capped_topk(score, label.to(dtype), cap, 60_000, largest=False)[0])
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(masks[0], masks[1])
-    assert torch.equal(masks[0], oracles.capped_topk(score, label, cap, 60_000, False)[0])
 
 
 @pytest.mark.parametrize("largest", [False, True])

@@ -40,7 +40,6 @@ SLOW = {
     "test_result_is_that_of_one_thread",
     "test_small_random_cases",
     "test_larger_random_cases",
-    "test_long_labels_and_many_threads_agree",
     "test_many_slices",
     "test_a_sample_that_misleads",  # the C++ version
 }
