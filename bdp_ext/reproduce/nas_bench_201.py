@@ -36,7 +36,7 @@ def table1(scale: Scale) -> Experiment:
         line(f"5 : 5, as many steps as {label}", shortened(search(), scale, 2 * share))
         for label, share in splits.items()
     ]
-    pairs = [((label,), ("5 : 5",)) for label in splits]
+    pairs: list[Pair] = [((label,), ("5 : 5",)) for label in splits]
     pairs += [((label,), row.label) for label, row in zip(splits, as_many, strict=True)]
     table = Table(
         "Table 1. Splits of training and validation set, DARTS on NAS-Bench-201",

@@ -108,14 +108,13 @@ class Writer:
         return heads, lines
 
     def _cell(self, results: Results, row: Row, column: Column) -> str:
-        summary = results.summary(row.label, column) if column.measure else None
+        if not column.measure:
+            return ""
+        summary = results.summary(row.label, column)
         if summary is None:
-            return results.why_not(row, column) if column.measure else ""
-        text = _show(summary, column)
-        asked = len(results.of(row.label, column.group))
-        return (
-            text if len(summary.values) == asked else f"{text} ({len(summary.values)} of {asked})"
-        )
+            return results.why_not(row, column)
+        found, asked = len(summary.values), len(results.of(row.label, column.group))
+        return _show(summary, column) + (f" ({found} of {asked})" if found < asked else "")
 
     def _differences(self, results: Results) -> tuple[list[str], list[list[str]]]:
         table = results.table
@@ -200,7 +199,7 @@ class Writer:
                     "header": column.header,
                     "measure": column.measure,
                     "paper": printed if column.paper and row.paper else None,
-                    "ours": _json_summary(results.summary(row.label, column)),
+                    "ours": _json(results.summary(row.label, column)),
                 }
                 for column, printed in _columns(table, row)
             ]
@@ -214,10 +213,7 @@ class Writer:
             {
                 "line": label,
                 "less": other,
-                **{
-                    m: _json_summary(results.differences(label, other, m))
-                    for _, m in table.measures
-                },
+                **{m: _json(results.differences(label, other, m)) for _, m in table.measures},
                 **{f"share_of_{m}": results.ratio(label, other, m) for _, m in COSTS},
             }
             for label, other in table.compared
@@ -256,16 +252,8 @@ def _difference(summary: Summary | None) -> list[str]:
     return [seeds, f"{summary.mean:+.2f} ± {summary.std:.2f}", interval]
 
 
-def _json_summary(summary: Summary | None) -> dict[str, Any] | None:
-    if summary is None:
-        return None
-    return {
-        "mean": summary.mean,
-        "std": summary.std,
-        "best": summary.best,
-        "interval": summary.interval,
-        "values": summary.values,
-    }
+def _json(summary: Summary | None) -> dict[str, Any] | None:
+    return None if summary is None else asdict(summary)
 
 
 def _join(label: Label) -> str:
