@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table
-from bdp_ext.reproduce.results import Results, Summary
+from bdp_ext.reproduce.results import OutcomeReader, Results, Summary
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.runs.files import write_atomically, write_json
 from bdp_ext.spaces.nas_bench_201_results import Benchmark
@@ -38,7 +38,7 @@ class Writer:
         experiment: what was asked for.
         scale: it was run at.
         seeds: how many.
-        results: of each of its tables.
+        source: what came of the runs of its tables.
         benchmark: in which cells were looked up.
     """
 
@@ -47,26 +47,31 @@ class Writer:
         experiment: Experiment,
         scale: Scale,
         seeds: int,
-        results: Sequence[Results],
+        source: OutcomeReader,
         benchmark: Benchmark | None,
     ) -> None:
         self.experiment = experiment
         self.scale = scale
         self.seeds = seeds
-        self.results = results
+        self.results = [Results(table, scale, seeds, source) for table in experiment.tables]
         self.benchmark = benchmark
 
-    def write(self, out: Path, pictures: Sequence[Path]) -> None:
+    def write(self, out: Path, pictures: Sequence[Path]) -> str:
         """Write the three files.
 
         Args:
             out: folder for them.
-            pictures: shown in the Markdown, in the same folder.
+            pictures: one in several formats, in the same folder; the Markdown shows the first.
+
+        Returns:
+            A line that says what is there.
         """
-        name = self.experiment.name
-        _write_text(out / f"{name}.md", "\n".join(self._markdown(pictures)) + "\n")
-        _write_text(out / f"{name}.csv", self._csv())
-        write_json(out / f"{name}.json", self._json())
+        path = out / self.experiment.name
+        _write_text(path.with_suffix(".md"), "\n".join(self._markdown(pictures[:1])) + "\n")
+        _write_text(path.with_suffix(".csv"), self._csv())
+        write_json(path.with_suffix(".json"), self._json())
+        there = (picture.suffix for picture in pictures if picture.exists())
+        return f"wrote {path}{', '.join(['.md', '.csv', '.json', *there])}"
 
     def _markdown(self, pictures: Sequence[Path]) -> Iterable[str]:
         yield f"# {self.experiment.name} at the {self.scale.name} scale, {self.seeds} seeds"
