@@ -1,6 +1,6 @@
 """Small searches, and who watches them."""
 
-from bdp_ext.search import Search, SearchConfig
+from bdp_ext.search import SearchConfig
 
 CONFIG = SearchConfig(
     epochs=3, interval=2, channels=2, cells=1, limit_train=200, keep_train=0.5, keep_valid=0.5
@@ -23,7 +23,7 @@ class Silent:
         pass
 
 
-def finish(search: Search) -> Search:
+def finish(search):
     """Take all steps that are left."""
     while not search.done:
         search.step()

@@ -142,7 +142,7 @@ def _settings(given: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _print_plan(session: Any) -> None:
-    from bdp_ext.reproduce.estimate import total
+    from bdp_ext.reproduce.estimate import Estimate
 
     grid = Table("run", "epochs", "samples", "on disk")
     estimates = [run.estimate() for run in session.runs]
@@ -151,7 +151,9 @@ def _print_plan(session: Any) -> None:
     console = Console(width=140) if not sys.stdout.isatty() else Console()
     console.print(grid)
     console.print(
-        "{} runs: {} epochs, {} samples, {}".format(len(estimates), *_numbers(total(estimates))),
+        "{} runs: {} epochs, {} samples, {}".format(
+            len(estimates), *_numbers(sum(estimates, Estimate()))
+        ),
         highlight=False,
     )
     console.print(

@@ -73,24 +73,18 @@ def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return images.masked_fill(blank, 0)
 
 
-def normalize(
-    images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels in 0..255 to (pixel / 255 - mean) / std.
 
     Args:
         images: [B, C, H, W] uint8, any device.
         mean: C numbers, of the pixels in 0..1.
         std: C numbers, likewise.
-        dtype: of the result; the arithmetic is float32.
 
     Returns:
-        [B, C, H, W] of `dtype`, channels_last.
+        [B, C, H, W] float32, channels_last.
     """
     shift, scale = torch.tensor([[*mean], [*std]]).mul(255).to(images.device)[:, :, None, None]
     normalized: Tensor = (images - shift) / scale
     # Rearrange last: 0.15 ms for 64x3x32x32 on one thread; rearranging the uint8 first, 0.54 ms.
-    return normalized.to(dtype, memory_format=torch.channels_last)
+    return normalized.contiguous(memory_format=torch.channels_last)

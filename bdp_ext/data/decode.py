@@ -16,9 +16,6 @@ from bdp_ext.errors import UserError
 
 BILINEAR = Image.Resampling.BILINEAR
 CHUNK = 32  # files a thread takes at a time
-# Bytes below which decoding is mostly Python, so that threads only wait for each other (10,000
-# CIFAR JPEGs on 2 busy cores: 1.2 s with one thread, 1.8 s with two).
-SMALL_FILE = 4096
 
 File = str | os.PathLike[str]
 
@@ -57,8 +54,7 @@ def decode(files: Sequence[File], size: int | None) -> Tensor:
                 )
             out[i] = image
 
-    small = os.path.getsize(files[0]) < SMALL_FILE
-    pool = ThreadPoolExecutor(1 if small else threads())
+    pool = ThreadPoolExecutor(threads())
     try:
         # In order, so that of several bad files the first is the one reported.
         for _ in pool.map(work, range(0, len(files), CHUNK)):

@@ -1,6 +1,6 @@
 """Refuse a set that would not fit before reading it."""
 
-import os
+from contextlib import suppress
 from pathlib import Path
 
 from bdp_ext.errors import UserError
@@ -21,25 +21,13 @@ def require(images: int, height: int, width: int) -> None:
 
 def available() -> int | None:
     """Bytes that can still be allocated, by the machine or its container. None: unknown."""
-    candidates = [_machine(), _container()]
-    return min((c for c in candidates if c is not None), default=None)
-
-
-def _machine() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):  # not Linux; no sysconf on Windows
-        return None
-
-
-def _container() -> int | None:
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        return None if limit == "max" else max(0, int(limit) - used)
-    except (OSError, ValueError):
-        return None
+    found = []
+    with suppress(OSError, StopIteration):  # not Linux
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        machine = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(int(machine.split()[1]) * 1024)
+    with suppress(OSError, ValueError):  # no container, or "max": without a limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        found.append(max(0, limit - int((group / "memory.current").read_text())))
+    return min(found, default=None)

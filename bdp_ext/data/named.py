@@ -155,11 +155,7 @@ def _download(cifar: Cifar, root: Path) -> None:
 def _package(module: str, purpose: str, package: str, otherwise: str = "") -> Any:
     try:
         return importlib.import_module(module)
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ) as error:  # torchvision for another torch: a RuntimeError
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: for another torch
         raise UserError(
             f"{purpose} needs {package}, which cannot be imported ({error}): "
             f"pip install {package}{otherwise}."

@@ -54,9 +54,8 @@ def read(path: Path, keys: tuple[str, ...], advice: str) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # numpy 2.4 warns about the dtypes that Python 2 pickled
+            # numpy 2.4 warns about the dtypes that Python 2 pickled.
+            warnings.simplefilter("ignore")
             content = _Unpickler(file, encoding="latin1").load()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {advice}") from None

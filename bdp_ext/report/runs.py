@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from bdp_ext.spaces.space import Names
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
-Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)

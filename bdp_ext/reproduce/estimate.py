@@ -1,6 +1,5 @@
 """What a run will cost, before it runs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -92,10 +91,8 @@ def estimate_retrain(config: RetrainConfig, size: DataSize) -> Estimate:
     network = _network(
         config.space,
         config.genotype,
-        channels=config.channels,
-        cells=config.cells,
+        **config.size,
         classes=size.classes,
-        imagenet=config.protocol == "imagenet",
         auxiliary=config.auxiliary > 0,
     )
     weights = sum(parameter.numel() for parameter in network.parameters())
@@ -108,11 +105,6 @@ def stand_in(config: SearchConfig, size: DataSize) -> str:
     """An architecture of the search's space, for what can be known before it is done."""
     alphas = [torch.zeros(alpha.shape) for alpha in _supernet_of(config, size).alphas()]
     return find_space(config.space).derive(alphas)["architecture"]
-
-
-def total(estimates: Iterable[Estimate]) -> Estimate:
-    """The sum."""
-    return sum(estimates, Estimate())
 
 
 def _supernet_of(config: SearchConfig, size: DataSize) -> Supernet:

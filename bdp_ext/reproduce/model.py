@@ -7,6 +7,8 @@ from bdp_ext.reproduce.scale import Options
 
 Label = tuple[str, ...]
 """The first cells of a row."""
+Pair = tuple[Label, Label]
+"""A row, and the one that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Table:
     labels: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    compared: tuple[tuple[Label, Label], ...] = ()
+    compared: tuple[Pair, ...] = ()
     measures: tuple[tuple[str, str], ...] = ()
 
 

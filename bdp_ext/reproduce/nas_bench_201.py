@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used
-from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table, Trial, Trials
+from bdp_ext.reproduce.model import Column, Experiment, Label, Pair, Row, Table, Trial, Trials
 from bdp_ext.reproduce.rows import (
     CIFAR10,
     COMPARED,
     accuracies,
-    all_columns,
     at_random,
+    controls,
+    less,
+    line,
     own_columns,
     paper_rows,
     search,
@@ -21,31 +23,27 @@ from bdp_ext.reproduce.rows import (
 )
 from bdp_ext.reproduce.scale import Options, Scale
 
+NAMES = {"darts": "DARTS", "beta-darts": "β-DARTS"}
+CRITERIA = [(a, b) for a in ("Low", "High") for b in ("Low", "High")]
+"""What is pruned of the training and of the validation level, as Tables 2 and 3 have it."""
+
 
 def table1(scale: Scale) -> Experiment:
     splits = {f"{10 * s:.0f} : {10 * (1 - s):.0f}": s for s in (0.1, 0.3, 0.5, 0.7, 0.9)}
-    rows = paper_rows(
-        paper.TABLE1,
-        {k: all_columns(unpruned(search(train_share=s))) for k, s in splits.items()},
-        1,
-    )
-    controls = tuple(
-        Row(
-            (f"5 : 5, as many steps as {label}",),
-            (),
-            all_columns(shortened(search(), scale, 2 * share)),
-        )
+    rows = paper_rows(paper.TABLE1, {k: unpruned(search(train_share=s)) for k, s in splits.items()})
+    del splits["5 : 5"]
+    as_many = [
+        line(f"5 : 5, as many steps as {label}", shortened(search(), scale, 2 * share))
         for label, share in splits.items()
-        if share != 0.5
-    )
-    pairs = [(label, "5 : 5") for label in splits if label != "5 : 5"]
-    pairs += [(label, f"5 : 5, as many steps as {label}") for label, _ in pairs]
+    ]
+    pairs: list[Pair] = [((label,), ("5 : 5",)) for label in splits]
+    pairs += [((label,), row.label) for label, row in zip(splits, as_many, strict=True)]
     table = Table(
         "Table 1. Splits of training and validation set, DARTS on NAS-Bench-201",
         ("T : V",),
         accuracies({"cifar10": "", "cifar100": ""}) + own_columns(),
-        rows + controls,
-        tuple(((a,), (b,)) for a, b in pairs),
+        (*rows, *as_many),
+        tuple(pairs),
         COMPARED,
     )
     return Experiment(
@@ -63,26 +61,22 @@ def table1(scale: Scale) -> Experiment:
 
 def table2(scale: Scale) -> Experiment:
     half: Options = {"pruner": "el2n", "keep_train": 0.5, "keep_valid": 0.5}
-    combinations = [(a, b) for a in ("Low", "High") for b in ("Low", "High")]
     baseline = unpruned(search())
-    trials: dict[str | Label, Trials] = {
-        pair: all_columns(search(criterion=f"{pair[0]}-{pair[1]}".lower(), **half))
-        for pair in combinations
+    trials: dict[str | Label, Trial | Trials] = {
+        pair: search(criterion="-".join(pair).lower(), **half) for pair in CRITERIA
     }
-    trials["DARTS [26]"] = all_columns(baseline)
+    trials["DARTS [26]"] = baseline
     fewer = images_used(scale.search_config(baseline.search), scale.sizes[CIFAR10]) // 2
-    pruned = search(criterion="low-high", **half)
-    controls = (
-        Row(("random half", ""), (), all_columns(unpruned(search(limit_train=fewer)))),
-        Row(("as cheap as EL2N", ""), (), all_columns(shortened(pruned, scale))),
+    ours = (
+        line(("random half", ""), unpruned(search(limit_train=fewer))),
+        line(("as cheap as EL2N", ""), shortened(search(criterion="low-high", **half), scale)),
     )
-    others = [("DARTS [26]", ""), *(row.label for row in controls)]
     table = Table(
         "Table 2. One-shot EL2N pruning of 50 % of both levels, DARTS on NAS-Bench-201",
         ("T", "V"),
         accuracies({"cifar10": "", "cifar100": ""}) + own_columns(),
-        paper_rows(paper.TABLE2, trials, 2) + controls,
-        tuple((pair, other) for pair in combinations for other in others),
+        paper_rows(paper.TABLE2, trials, 2) + ours,
+        tuple(both for pair in CRITERIA for both in less(pair, [("DARTS [26]", ""), *ours])),
         COMPARED,
     )
     return Experiment(
@@ -108,14 +102,13 @@ def table3(scale: Scale) -> Experiment:
     def criterion(name: str) -> Callable[[Trial], Trial]:
         return lambda trial: replace(trial, search={**trial.search, "criterion": name})
 
-    pairs = [(a, b) for a in ("Low", "High") for b in ("Low", "High")]
     rows = paper_rows(
-        paper.TABLE3, {(a, b): with_shares(criterion(f"{a}-{b}".lower())) for a, b in pairs}, 2
+        paper.TABLE3, {pair: with_shares(criterion("-".join(pair).lower())) for pair in CRITERIA}, 2
     )
-    controls = (
-        Row(("random", "random"), (), with_shares(at_random)),
-        Row(("unpruned", ""), (), {data: (unpruned(search(data)),) for data in groups.values()}),
-        Row(("unpruned, same cost", ""), (), with_shares(lambda trial: shortened(trial, scale))),
+    ours = (
+        line(("random", "random"), with_shares(at_random)),
+        line(("unpruned", ""), {data: (unpruned(search(data)),) for data in groups.values()}),
+        line(("unpruned, same cost", ""), with_shares(lambda trial: shortened(trial, scale))),
     )
     headers = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "Img.16-120"}
     columns = tuple(
@@ -127,8 +120,8 @@ def table3(scale: Scale) -> Experiment:
         "Table 3. Which VoE is pruned from the two levels, DARTS with BDP on NAS-Bench-201",
         ("T", "V"),
         columns + own_columns(CIFAR10),
-        rows + controls,
-        tuple((pair, row.label) for pair in pairs for row in controls),
+        rows + ours,
+        tuple(both for pair in CRITERIA for both in less(pair, ours)),
         COMPARED,
     )
     return Experiment(
@@ -147,32 +140,25 @@ def table4(scale: Scale) -> Experiment:
         own = {"method": method} if method != "darts" else {}
         return search(data, **own, **shares(share, share))
 
-    names = {"darts": "DARTS", "beta-darts": "β-DARTS"}
-    trials: dict[str | Label, Trials] = {
-        "DARTS(1st) [26]": all_columns(unpruned(search())),
-        "DARTS(2nd) [26]": all_columns(unpruned(search(method="darts-2nd"))),
-        "β-DARTS† [48]": all_columns(unpruned(search(method="beta-darts"))),
+    trials: dict[str | Label, Trial | Trials] = {
+        "DARTS(1st) [26]": unpruned(search()),
+        "DARTS(2nd) [26]": unpruned(search(method="darts-2nd")),
+        "β-DARTS† [48]": unpruned(search(method="beta-darts")),
     }
-    for method, name in names.items():
-        trials[f"{name} w/ BDP†"] = all_columns(pruned(method, CIFAR10, 0.3))
-        trials[f"{name} w/ BDP‡"] = all_columns(pruned(method, "cifar100", 0.2))
-        trials[f"{name} w/ BDP"] = all_columns(pruned(method, CIFAR10, 0.4))
+    ours: list[Row] = []
+    pairs: list[Pair] = []
+    baselines = ("DARTS(1st) [26]", "β-DARTS† [48]")
+    for (method, name), baseline in zip(NAMES.items(), baselines, strict=True):
+        trial = pruned(method, CIFAR10, 0.3)
+        trials[f"{name} w/ BDP†"] = trial
+        trials[f"{name} w/ BDP‡"] = pruned(method, "cifar100", 0.2)
+        trials[f"{name} w/ BDP"] = pruned(method, CIFAR10, 0.4)
+        own = controls(scale, trial, f"{name}, ", "BDP†")
+        ours += own
+        pairs += [((f"{name} w/ BDP{mark}",), (baseline,)) for mark in ("†", "‡", "")]
+        pairs += less(f"{name} w/ BDP†", own)
     for label in scale.left_out:
         trials.pop(label, None)
-    controls: list[Row] = []
-    pairs: list[tuple[Label, Label]] = []
-    for (method, name), baseline in zip(
-        names.items(), ("DARTS(1st) [26]", "β-DARTS† [48]"), strict=True
-    ):
-        trial = pruned(method, CIFAR10, 0.3)
-        own = (
-            Row((f"{name}, random instead of BDP†",), (), all_columns(at_random(trial))),
-            Row((f"{name}, as cheap as BDP†",), (), all_columns(shortened(trial, scale))),
-        )
-        controls += own
-        marks = ("†", "‡", "")
-        pairs += [((f"{name} w/ BDP{mark}",), (baseline,)) for mark in marks]
-        pairs += [((f"{name} w/ BDP†",), row.label) for row in own]
     table = Table(
         "Table 4. NAS-Bench-201",
         ("Methods",),
@@ -182,7 +168,7 @@ def table4(scale: Scale) -> Experiment:
             *accuracies({"cifar10": "", "cifar100": "", "in16": ""}),
             *own_columns(),
         ),
-        paper_rows(paper.TABLE4, trials, 1) + tuple(controls),
+        (*paper_rows(paper.TABLE4, trials), *ours),
         tuple(pairs),
         COMPARED,
     )
@@ -200,37 +186,36 @@ def table4(scale: Scale) -> Experiment:
 def table7(scale: Scale) -> Experiment:
     # The paper's lines are those of Table 4: searched on CIFAR-10 with .3 a pruning for the columns
     # of CIFAR-10, on CIFAR-100 with .2 for those of CIFAR-100.
-    def pruned(method: str, balance: str) -> Trials:
-        own = {
-            **({"method": method} if method != "darts" else {}),
-            **({"balance": balance} if balance != "paper" else {}),
-        }
+    def pruned(**own: str) -> Trials:
         return {
             CIFAR10: (search(**own),),
             "cifar100": (search("cifar100", **own, **shares(0.2, 0.2)),),
         }
 
-    trials: dict[str | Label, Trials] = {
-        (f"{name} w/ BDP", answer): pruned(method, balance)
-        for method, name in (("darts", "DARTS"), ("beta-darts", "β-DARTS"))
-        for answer, balance in (("yes", "paper"), ("no", "none"))
+    def on_cifar10(label: str, trial: Trial, answer: str = "") -> Row:
+        return line((label, answer), {CIFAR10: (trial,)})
+
+    trials: dict[str | Label, Trial | Trials] = {
+        ("DARTS w/ BDP", "yes"): pruned(),
+        ("DARTS w/ BDP", "no"): pruned(balance="none"),
+        ("β-DARTS w/ BDP", "yes"): pruned(method="beta-darts"),
+        ("β-DARTS w/ BDP", "no"): pruned(method="beta-darts", balance="none"),
     }
     formulas = {
         "linear": "N_i = c_i (b + (1 - b) / m)",
         "harmonic": "N_i = c_i / (b + (1 - b) m)",
         "constant": "N_i = c_i / m",
     }
-    others = tuple(
-        Row(("DARTS w/ BDP", formula), (), {CIFAR10: pruned("darts", name)[CIFAR10]})
-        for name, formula in formulas.items()
-    )
     trial = search()
-    controls = (
-        Row(("DARTS, unpruned", ""), (), {CIFAR10: (unpruned(trial),)}),
-        Row(("DARTS, random instead of BDP", "yes"), (), {CIFAR10: (at_random(trial),)}),
-        Row(("DARTS, as cheap as BDP", ""), (), {CIFAR10: (shortened(trial, scale),)}),
+    ours = (
+        *(
+            on_cifar10("DARTS w/ BDP", search(balance=name), formula)
+            for name, formula in formulas.items()
+        ),
+        on_cifar10("DARTS, unpruned", unpruned(trial)),
+        on_cifar10("DARTS, random instead of BDP", at_random(trial), "yes"),
+        on_cifar10("DARTS, as cheap as BDP", shortened(trial, scale)),
     )
-    ours = ("DARTS w/ BDP", "yes")
     table = Table(
         "Table 7. The class balance constraint",
         ("Methods", "balance"),
@@ -241,10 +226,10 @@ def table7(scale: Scale) -> Experiment:
             Column("b in the end, validation", "balance_valid", CIFAR10, paper=False),
             Column("Data (%)", "left", CIFAR10, paper=False),
         ),
-        paper_rows(paper.TABLE7, trials, 2) + others + controls,
+        paper_rows(paper.TABLE7, trials, 2) + ours,
         (
-            *((ours, row.label) for row in (Row(("DARTS w/ BDP", "no")), *others, *controls)),
-            (("β-DARTS w/ BDP", "yes"), ("β-DARTS w/ BDP", "no")),
+            *less(("DARTS w/ BDP", "yes"), [("DARTS w/ BDP", "no"), *ours]),
+            *less(("β-DARTS w/ BDP", "yes"), [("β-DARTS w/ BDP", "no")]),
         ),
         COMPARED,
     )
@@ -258,26 +243,16 @@ def table7(scale: Scale) -> Experiment:
     )
 
 
-def _searches(scale: Scale, eigenvalues: bool) -> tuple[Row, ...]:
-    """DARTS with and without BDP, and the controls."""
-    own: Options = {"eigenvalue_every": scale.eigenvalue_every} if eigenvalues else {}
-    return (
-        Row(("DARTS",), (), all_columns(unpruned(search(**own)))),
-        Row(("DARTS w/ BDP",), (), all_columns(search(**own))),
-        Row(("random instead of BDP",), (), all_columns(at_random(search()))),
-        Row(("as cheap as BDP",), (), all_columns(shortened(search(), scale))),
-    )
-
-
-def _figure(scale: Scale, title: str, eigenvalues: bool, *columns: Column) -> Table:
-    rows = _searches(scale, eigenvalues)
-    baseline, bdp, *controls = (row.label for row in rows)
+def _figure(scale: Scale, title: str, own: Options, *columns: Column) -> Table:
+    """DARTS with and without BDP, these two with settings of their own, and the controls."""
+    baseline = line("DARTS", unpruned(search(**own)))
+    others = controls(scale, search())
     return Table(
         title,
         ("Methods",),
         (*accuracies({"cifar10": ""}), *own_columns(), *columns),
-        rows,
-        tuple((bdp, other) for other in (baseline, *controls)),
+        (baseline, line("DARTS w/ BDP", search(**own)), *others),
+        less("DARTS w/ BDP", [baseline, *others]),
         COMPARED,
     )
 
@@ -286,7 +261,7 @@ def fig3(scale: Scale) -> Experiment:
     table = _figure(
         scale,
         "Figure 3. Accuracy, set sizes and dominant eigenvalue while DARTS searches with BDP",
-        True,
+        {"eigenvalue_every": scale.eigenvalue_every},
         Column("largest eigenvalue", "eigenvalue_largest", paper=False),
         Column("last eigenvalue", "eigenvalue_last", paper=False),
         Column("best CIFAR-10 test on the way", "best_on_the_way", paper=False),
@@ -304,7 +279,7 @@ def fig3(scale: Scale) -> Experiment:
 
 
 def fig4(scale: Scale) -> Experiment:
-    table = _figure(scale, "Figure 4. Alpha at the end of the search", False)
+    table = _figure(scale, "Figure 4. Alpha at the end of the search", {})
     return Experiment(
         "fig4",
         (table,),

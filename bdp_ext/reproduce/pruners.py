@@ -1,12 +1,13 @@
 """Ways of pruning beside each other: a table that the paper does not have."""
 
 from bdp_ext.pruning.baselines import PRUNERS
-from bdp_ext.reproduce.model import Column, Experiment, Row, Table
+from bdp_ext.reproduce.model import Column, Experiment, Table
 from bdp_ext.reproduce.rows import (
     COMPARED,
     accuracies,
-    all_columns,
     at_random,
+    less,
+    line,
     own_columns,
     search,
     shortened,
@@ -18,10 +19,8 @@ from bdp_ext.reproduce.scale import Scale
 def pruners(scale: Scale) -> Experiment:
     bdp = search()
     special = {"bdp": bdp, "none": unpruned(bdp), "random": at_random(bdp)}
-    rows = [
-        Row((name,), (), all_columns(special.get(name) or search(pruner=name))) for name in PRUNERS
-    ]
-    rows.append(Row(("none, as cheap as bdp",), (), all_columns(shortened(bdp, scale))))
+    rows = [line(name, special.get(name) or search(pruner=name)) for name in PRUNERS]
+    rows.append(line("none, as cheap as bdp", shortened(bdp, scale)))
     table = Table(
         "Ways of pruning, DARTS on NAS-Bench-201",
         ("pruner",),
@@ -31,7 +30,7 @@ def pruners(scale: Scale) -> Experiment:
             Column("Data (%)", "left", paper=False),
         ),
         tuple(rows),
-        tuple((("bdp",), row.label) for row in rows[1:]),
+        less("bdp", rows[1:]),
         COMPARED,
     )
     return Experiment(

@@ -43,32 +43,32 @@ Outcomes = Mapping[Label, Mapping[str, Sequence[Outcome]]]
 
 @dataclass(frozen=True)
 class Summary:
-    """Values of one measure, one a run or one a seed."""
+    """Values of one measure, one a run or one a seed.
 
+    Attributes:
+        std: of a sample, as in the paper's tables; 0 for a single value.
+        interval: where the mean of many seeds lies with a confidence of 95 %, by Student's t; None
+            for a single value.
+    """
+
+    mean: float
+    std: float
+    best: float
+    interval: tuple[float, float] | None
     values: tuple[float, ...]
 
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> float:
-        """Of a sample, as in the paper's tables; 0 for a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
-
-    @property
-    def best(self) -> float:
-        return max(self.values)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Where the mean of many seeds lies with a confidence of 95 %, by Student's t; None for a
-        single value."""
-        count = len(self.values)
-        if count < 2:
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Summary | None":
+        """None of no values."""
+        count = len(values)
+        if not count:
             return None
-        reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * self.std / count**0.5
-        return self.mean - reach, self.mean + reach
+        mean, std, interval = statistics.fmean(values), 0.0, None
+        if count > 1:
+            std = statistics.stdev(values)
+            reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * std / count**0.5
+            interval = mean - reach, mean + reach
+        return cls(mean, std, max(values), interval, tuple(values))
 
 
 OutcomeReader = Callable[[PlannedRun, int], Outcome]
@@ -156,7 +156,7 @@ class Results:
             for outcome in self.of(label, column.group)
             if column.measure in outcome.measures
         ]
-        return Summary(tuple(values)) if values else None
+        return Summary.of(values)
 
     def why_not(self, row: Row, column: Column) -> str:
         """Why a cell of the table has nothing of ours."""
@@ -177,8 +177,7 @@ class Results:
     def differences(self, label: Label, other: Label, measure: str) -> Summary | None:
         """One row's measure less another's, seed by seed."""
         ours, theirs = self.by_seed(label, measure), self.by_seed(other, measure)
-        values = tuple(ours[seed] - theirs[seed] for seed in ours if seed in theirs)
-        return Summary(values) if values else None
+        return Summary.of([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
     def ratio(self, label: Label, other: Label, measure: str) -> float | None:
         """One row's measure as a share of another's, of the same seeds."""

@@ -3,23 +3,26 @@
 from typing import Any
 
 from bdp_ext.reproduce import paper
-from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table, Trial, Trials
+from bdp_ext.reproduce.model import Column, Experiment, Label, Pair, Row, Table, Trial, Trials
 from bdp_ext.reproduce.rows import (
     CIFAR10,
-    all_columns,
     at_random,
+    controls,
+    less,
+    line,
     paper_rows,
     shortened,
     unpruned,
 )
-from bdp_ext.reproduce.scale import Options, Scale
+from bdp_ext.reproduce.scale import Scale
 
-METHODS = {
-    "DARTS": "darts",
-    "β-DARTS": "beta-darts",
-    "P-DARTS": "p-darts",
-    "PC-DARTS": "pc-darts",
+BASELINES = {
+    "darts": ("DARTS", "DARTS(1st) [26]"),
+    "beta-darts": ("β-DARTS", "β-DARTS† [48]"),
+    "p-darts": ("P-DARTS", "P-DARTS [6]"),
+    "pc-darts": ("PC-DARTS", "PC-DARTS [44]"),
 }
+"""Method -> its name, and its line without BDP on CIFAR."""
 TOP1 = ("top-1", "top1")
 
 
@@ -61,36 +64,30 @@ def _cifar(scale: Scale) -> Table:
     def searched_on(data: str) -> Trials:
         return {on: (trained(data, on, "darts", method="beta-darts", bdp=False),) for on in groups}
 
-    cheaper: Options = {"interval": 2, "prune_train": 0.4, "prune_valid": 0.4}
-    trials: dict[str | Label, Trials] = {
+    trials: dict[str | Label, Trial | Trials] = {
         "DARTS(1st) [26]": both("darts", bdp=False),
         "DARTS(2nd) [26]": {CIFAR10: (_on(CIFAR10, "darts-2nd", bdp=False),)},
         "P-DARTS [6]": both("p-darts", bdp=False),
         "PC-DARTS [44]": both("pc-darts", bdp=False),
         "β-DARTS† [48]": searched_on("cifar10"),
         "β-DARTS‡ [48]": searched_on("cifar100"),
-        **{f"{name} w/ BDP": both(method) for name, method in METHODS.items()},
-        "DARTS w/ BDP (0.04 days)": {CIFAR10: (_on(CIFAR10, "darts", **cheaper),)},
+        "DARTS w/ BDP (0.04 days)": {
+            CIFAR10: (_on(CIFAR10, "darts", interval=2, prune_train=0.4, prune_valid=0.4),)
+        },
     }
-    for label in scale.left_out:
-        trials.pop(label, None)
-    baselines = {
-        "DARTS": "DARTS(1st) [26]",
-        "β-DARTS": "β-DARTS† [48]",
-        "P-DARTS": "P-DARTS [6]",
-        "PC-DARTS": "PC-DARTS [44]",
-    }
-    controls: list[Row] = []
-    pairs: list[tuple[Label, Label]] = []
-    for name, method in METHODS.items():
+    ours: list[Row] = []
+    pairs: list[Pair] = []
+    for method, (name, baseline) in BASELINES.items():
+        trials[f"{name} w/ BDP"] = both(method)
         trial = _on(CIFAR10, method)
         own = (
-            Row((f"{name}, random instead of BDP",), (), {CIFAR10: (at_random(trial),)}),
-            Row((f"{name}, as cheap as BDP",), (), {CIFAR10: (shortened(trial, scale),)}),
+            line(f"{name}, random instead of BDP", {CIFAR10: (at_random(trial),)}),
+            line(f"{name}, as cheap as BDP", {CIFAR10: (shortened(trial, scale),)}),
         )
-        controls += own
-        others = [(baselines[name],), *(row.label for row in own)]
-        pairs += [((f"{name} w/ BDP",), other) for other in others]
+        ours += own
+        pairs += less(f"{name} w/ BDP", [baseline, *own])
+    for label in scale.left_out:
+        trials.pop(label, None)
     return Table(
         "Table 5, left. The DARTS space on CIFAR",
         ("Method",),
@@ -102,7 +99,7 @@ def _cifar(scale: Scale) -> Table:
             Column("CIFAR-100 Acc (%)", "top1", "cifar100", "best"),
             *_cost(CIFAR10),
         ),
-        paper_rows(paper.TABLE5, trials, 1, slice(0, 6)) + tuple(controls),
+        (*paper_rows(paper.TABLE5, trials, part=slice(0, 6)), *ours),
         tuple(pairs),
         (TOP1,),
     )
@@ -111,10 +108,10 @@ def _cifar(scale: Scale) -> Table:
 def _imagenet(scale: Scale) -> Table:
     marks = {"†": "cifar10", "‡": "cifar100", "*": "imagenet"}
 
-    def cell(method: str, mark: str, **own: Any) -> Trials:
-        return all_columns(trained(marks[mark], "imagenet", "darts", method=method, **own))
+    def cell(method: str, mark: str, **own: Any) -> Trial:
+        return trained(marks[mark], "imagenet", "darts", method=method, **own)
 
-    trials: dict[str | Label, Trials] = {
+    trials: dict[str | Label, Trial | Trials] = {
         "PC-DARTS* [44]": cell("pc-darts", "*", bdp=False),
         "P-DARTS‡ [6]": cell("p-darts", "‡", bdp=False),
         "β-DARTS‡ [48]": cell("beta-darts", "‡", bdp=False),
@@ -126,12 +123,8 @@ def _imagenet(scale: Scale) -> Table:
         "PC-DARTS w/ BDP‡": cell("pc-darts", "‡"),
         "PC-DARTS w/ BDP*": cell("pc-darts", "*"),
     }
-    trial = trained("imagenet", "imagenet", "darts", method="pc-darts")
-    controls = (
-        Row(("DARTS†",), (), cell("darts", "†", bdp=False)),
-        Row(("PC-DARTS*, random instead of BDP",), (), all_columns(at_random(trial))),
-        Row(("PC-DARTS*, as cheap as BDP",), (), all_columns(shortened(trial, scale))),
-    )
+    unpruned_darts = line("DARTS†", cell("darts", "†", bdp=False))
+    own = controls(scale, cell("pc-darts", "*"), "PC-DARTS*, ")
     return Table(
         "Table 5, right. The DARTS space on ImageNet",
         ("Method",),
@@ -142,18 +135,13 @@ def _imagenet(scale: Scale) -> Table:
             Column("Top5 (%)", "top5", show="best"),
             *_cost(),
         ),
-        paper_rows(paper.TABLE5, trials, 1, slice(6, 11)) + controls,
+        (*paper_rows(paper.TABLE5, trials, part=slice(6, 11)), unpruned_darts, *own),
         (
-            (("DARTS w/ BDP†",), ("DARTS†",)),
-            *((("PC-DARTS w/ BDP*",), other) for other in (("PC-DARTS* [44]",), *labels(controls))),
+            *less("DARTS w/ BDP†", [unpruned_darts]),
+            *less("PC-DARTS w/ BDP*", ["PC-DARTS* [44]", *own]),
         ),
         (TOP1,),
     )
-
-
-def labels(rows: tuple[Row, ...]) -> list[Label]:
-    """Of the lines about PC-DARTS."""
-    return [row.label for row in rows if "PC-DARTS" in row.label[0]]
 
 
 def table6(scale: Scale) -> Experiment:
@@ -161,16 +149,12 @@ def table6(scale: Scale) -> Experiment:
         return trained("imagenet", "imagenet", "mobilenet", method=method, **own)
 
     trial = layers("darts")
-    trials: dict[str | Label, Trials] = {
-        "β-DARTS [49]": all_columns(layers("beta-darts", bdp=False)),
-        "DARTS w/ BDP": all_columns(trial),
-        "β-DARTS w/BDP": all_columns(layers("beta-darts")),
+    trials: dict[str | Label, Trial | Trials] = {
+        "β-DARTS [49]": layers("beta-darts", bdp=False),
+        "DARTS w/ BDP": trial,
+        "β-DARTS w/BDP": layers("beta-darts"),
     }
-    controls = (
-        Row(("DARTS",), (), all_columns(unpruned(trial))),
-        Row(("DARTS, random instead of BDP",), (), all_columns(at_random(trial))),
-        Row(("DARTS, as cheap as BDP",), (), all_columns(shortened(trial, scale))),
-    )
+    ours = (line("DARTS", unpruned(trial)), *controls(scale, trial, "DARTS, "))
     table = Table(
         "Table 6. The MobileNet-like space on ImageNet",
         ("Method",),
@@ -183,10 +167,10 @@ def table6(scale: Scale) -> Experiment:
             Column("Proxy data", ""),
             *_cost(),
         ),
-        paper_rows(paper.TABLE6, trials, 1) + controls,
+        paper_rows(paper.TABLE6, trials) + ours,
         (
-            *((("DARTS w/ BDP",), row.label) for row in controls),
-            (("β-DARTS w/BDP",), ("β-DARTS [49]",)),
+            *less("DARTS w/ BDP", ours),
+            *less("β-DARTS w/BDP", ["β-DARTS [49]"]),
         ),
         (TOP1,),
     )

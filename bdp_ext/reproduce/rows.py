@@ -1,13 +1,13 @@
 """The lines of the tables: searches, their controls, and the paper's figures beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from bdp_ext.pruning import PRUNE
 from bdp_ext.reproduce import paper
 from bdp_ext.reproduce.estimate import images_used, search_samples
-from bdp_ext.reproduce.model import Column, Label, Row, Trial, Trials
+from bdp_ext.reproduce.model import Column, Label, Pair, Row, Trial, Trials
 from bdp_ext.reproduce.scale import Scale
 
 WITHOUT_NONE = "_without_none"
@@ -71,15 +71,35 @@ def shortened(trial: Trial, scale: Scale, share: float | None = None) -> Trial:
     return unpruned(trial, **own)
 
 
-def all_columns(*trials: Trial) -> Trials:
-    """Trials that all columns are of."""
-    return {"": trials}
+def line(label: str | Label, trials: Trial | Trials | None, paper: Label = ()) -> Row:
+    """A row; a single trial is that of all columns."""
+    own = (label,) if isinstance(label, str) else label
+    return Row(own, paper, {"": (trials,)} if isinstance(trials, Trial) else trials)
+
+
+def controls(scale: Scale, trial: Trial, name: str = "", whom: str = "BDP") -> tuple[Row, Row]:
+    """Our lines beside a pruned search: as many samples at random, and as many in fewer epochs."""
+    return (
+        line(f"{name}random instead of {whom}", at_random(trial)),
+        line(f"{name}as cheap as {whom}", shortened(trial, scale)),
+    )
+
+
+def less(label: str | Label, others: Iterable[str | Label | Row]) -> tuple[Pair, ...]:
+    """A row compared with others."""
+
+    def of(row: str | Label | Row) -> Label:
+        if isinstance(row, Row):
+            return row.label
+        return (row,) if isinstance(row, str) else row
+
+    return tuple((of(label), of(other)) for other in others)
 
 
 def paper_rows(
     table: str,
-    trials: Mapping[str | Label, Trials],
-    labels: int,
+    trials: Mapping[str | Label, Trial | Trials],
+    labels: int = 1,
     part: slice = slice(None),
 ) -> tuple[Row, ...]:
     """A table's rows.
@@ -94,7 +114,7 @@ def paper_rows(
     for cells in (cells[part] for cells in paper.rows(table)):
         label = cells[:labels]
         own = left.pop(label, None) or left.pop(label[0], None)
-        rows.append(Row(label, cells[labels:], own))
+        rows.append(line(label, own, cells[labels:]))
     if left:
         raise ValueError(f"no such rows: {', '.join(map(str, left))}.")
     return tuple(rows)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bdp_ext.reproduce.experiments import EXPERIMENTS
-from bdp_ext.reproduce.model import Experiment
 from bdp_ext.reproduce.pictures import FORMATS, draw
 from bdp_ext.reproduce.plan import PlannedRun, runs_of
-from bdp_ext.reproduce.results import OutcomeReader, Results, from_folders, from_record
+from bdp_ext.reproduce.results import from_folders, from_record
 from bdp_ext.reproduce.runner import Runner
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.reproduce.writer import Writer
@@ -63,12 +62,12 @@ class Session:
         failures = Runner(folder, jobs, device, say).complete(self.runs)
         source = from_folders(folder, benchmark, failures)
         for experiment in self.experiments:
-            results = self._results(experiment, source)
+            writer = Writer(experiment, self.scale, self.seeds, source, benchmark)
             pictures: list[Path] = []
             if experiment.picture and benchmark:
                 path = out / experiment.name
-                pictures = draw(experiment.picture, results[0], folder, benchmark, path)
-            self._write(out, experiment, results, benchmark, pictures, say)
+                pictures = draw(experiment.picture, writer.results[0], folder, benchmark, path)
+            say(writer.write(out, pictures))
         return failures
 
     def write_again(
@@ -80,25 +79,12 @@ class Session:
         Raises:
             UserError: a file is missing, or of another scale, other seeds or settings.
         """
-        sources = {e.name: from_record(record / f"{e.name}.json") for e in self.experiments}
-        every = [(e, self._results(e, sources[e.name])) for e in self.experiments]
+        writers = []
+        for experiment in self.experiments:
+            source = from_record(record / f"{experiment.name}.json")
+            writers.append(Writer(experiment, self.scale, self.seeds, source, benchmark))
         out.mkdir(parents=True, exist_ok=True)
-        for experiment, results in every:
-            drawn = [out / f"{experiment.name}.{FORMATS[0]}"] if experiment.picture else []
-            self._write(out, experiment, results, benchmark, drawn, say)
-
-    def _results(self, experiment: Experiment, source: OutcomeReader) -> list[Results]:
-        return [Results(table, self.scale, self.seeds, source) for table in experiment.tables]
-
-    def _write(
-        self,
-        out: Path,
-        experiment: Experiment,
-        results: Sequence[Results],
-        benchmark: Benchmark | None,
-        pictures: Sequence[Path],
-        say: Callable[[str], None],
-    ) -> None:
-        Writer(experiment, self.scale, self.seeds, results, benchmark).write(out, pictures[:1])
-        suffixes = [".md", ".csv", ".json", *(path.suffix for path in pictures if path.exists())]
-        say(f"wrote {out / experiment.name}{', '.join(suffixes)}")
+        for writer in writers:
+            name = writer.experiment.name
+            drawn = [out / f"{name}.{kind}" for kind in FORMATS if writer.experiment.picture]
+            say(writer.write(out, drawn))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bdp_ext.reproduce.model import Column, Experiment, Label, Row, Table
-from bdp_ext.reproduce.results import Results, Summary
+from bdp_ext.reproduce.results import OutcomeReader, Results, Summary
 from bdp_ext.reproduce.scale import Scale
 from bdp_ext.runs.files import write_atomically, write_json
 from bdp_ext.spaces.nas_bench_201_results import Benchmark
@@ -38,7 +38,7 @@ class Writer:
         experiment: what was asked for.
         scale: it was run at.
         seeds: how many.
-        results: of each of its tables.
+        source: what came of the runs of its tables.
         benchmark: in which cells were looked up.
     """
 
@@ -47,26 +47,31 @@ class Writer:
         experiment: Experiment,
         scale: Scale,
         seeds: int,
-        results: Sequence[Results],
+        source: OutcomeReader,
         benchmark: Benchmark | None,
     ) -> None:
         self.experiment = experiment
         self.scale = scale
         self.seeds = seeds
-        self.results = results
+        self.results = [Results(table, scale, seeds, source) for table in experiment.tables]
         self.benchmark = benchmark
 
-    def write(self, out: Path, pictures: Sequence[Path]) -> None:
+    def write(self, out: Path, pictures: Sequence[Path]) -> str:
         """Write the three files.
 
         Args:
             out: folder for them.
-            pictures: shown in the Markdown, in the same folder.
+            pictures: one in several formats, in the same folder; the Markdown shows the first.
+
+        Returns:
+            A line that says what is there.
         """
-        name = self.experiment.name
-        _write_text(out / f"{name}.md", "\n".join(self._markdown(pictures)) + "\n")
-        _write_text(out / f"{name}.csv", self._csv())
-        write_json(out / f"{name}.json", self._json())
+        path = out / self.experiment.name
+        _write_text(path.with_suffix(".md"), "\n".join(self._markdown(pictures[:1])) + "\n")
+        _write_text(path.with_suffix(".csv"), self._csv())
+        write_json(path.with_suffix(".json"), self._json())
+        there = (picture.suffix for picture in pictures if picture.exists())
+        return f"wrote {path}{', '.join(['.md', '.csv', '.json', *there])}"
 
     def _markdown(self, pictures: Sequence[Path]) -> Iterable[str]:
         yield f"# {self.experiment.name} at the {self.scale.name} scale, {self.seeds} seeds"
@@ -108,14 +113,13 @@ class Writer:
         return heads, lines
 
     def _cell(self, results: Results, row: Row, column: Column) -> str:
-        summary = results.summary(row.label, column) if column.measure else None
+        if not column.measure:
+            return ""
+        summary = results.summary(row.label, column)
         if summary is None:
-            return results.why_not(row, column) if column.measure else ""
-        text = _show(summary, column)
-        asked = len(results.of(row.label, column.group))
-        return (
-            text if len(summary.values) == asked else f"{text} ({len(summary.values)} of {asked})"
-        )
+            return results.why_not(row, column)
+        found, asked = len(summary.values), len(results.of(row.label, column.group))
+        return _show(summary, column) + (f" ({found} of {asked})" if found < asked else "")
 
     def _differences(self, results: Results) -> tuple[list[str], list[list[str]]]:
         table = results.table
@@ -200,7 +204,7 @@ class Writer:
                     "header": column.header,
                     "measure": column.measure,
                     "paper": printed if column.paper and row.paper else None,
-                    "ours": _json_summary(results.summary(row.label, column)),
+                    "ours": _json(results.summary(row.label, column)),
                 }
                 for column, printed in _columns(table, row)
             ]
@@ -214,10 +218,7 @@ class Writer:
             {
                 "line": label,
                 "less": other,
-                **{
-                    m: _json_summary(results.differences(label, other, m))
-                    for _, m in table.measures
-                },
+                **{m: _json(results.differences(label, other, m)) for _, m in table.measures},
                 **{f"share_of_{m}": results.ratio(label, other, m) for _, m in COSTS},
             }
             for label, other in table.compared
@@ -256,16 +257,8 @@ def _difference(summary: Summary | None) -> list[str]:
     return [seeds, f"{summary.mean:+.2f} ± {summary.std:.2f}", interval]
 
 
-def _json_summary(summary: Summary | None) -> dict[str, Any] | None:
-    if summary is None:
-        return None
-    return {
-        "mean": summary.mean,
-        "std": summary.std,
-        "best": summary.best,
-        "interval": summary.interval,
-        "values": summary.values,
-    }
+def _json(summary: Summary | None) -> dict[str, Any] | None:
+    return None if summary is None else asdict(summary)
 
 
 def _join(label: Label) -> str:

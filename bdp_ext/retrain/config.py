@@ -119,6 +119,12 @@ class RetrainConfig(Settings):
         usual = space.retraining.get(given.get("protocol", cls.protocol), {})
         return cls(**{**usual, **given})
 
+    @property
+    def size(self) -> dict[str, Any]:
+        """What `Space.network` is told of the network's size, apart from the classes."""
+        imagenet = self.protocol == "imagenet"
+        return {"channels": self.channels, "cells": self.cells, "imagenet": imagenet}
+
     def learning_rate(self, epoch: int) -> float:
         """The learning rate in an epoch, counted from 0."""
         if epoch < self.warmup:

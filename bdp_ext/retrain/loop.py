@@ -68,10 +68,8 @@ class Retrain(Job[RetrainConfig]):
         config = self.config
         network = find_trained_space(config.space).network(
             config.genotype,
-            channels=config.channels,
-            cells=config.cells,
+            **config.size,
             classes=len(self.classes),
-            imagenet=config.protocol == "imagenet",
             auxiliary=config.auxiliary > 0,
         )
         if config.drop_path and not hasattr(network, "drop_path"):

@@ -32,9 +32,7 @@ def save_network(job: Retrain, path: Path) -> None:
     metadata = {
         "space": config.space,
         "genotype": config.genotype,
-        "channels": config.channels,
-        "cells": config.cells,
-        "imagenet": config.protocol == "imagenet",
+        **config.size,
         "classes": job.classes,
         "image_size": job.image_size,
         "mean": job.mean,

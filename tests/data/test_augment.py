@@ -49,20 +49,13 @@ def test_every_sample_is_its_own_window_of_its_padded_image(height, width, flip)
     assert any(flipped) == flip
 
 
-def test_half_of_the_images_are_flipped():
-    images = batch(2000, 1, 4)
-    result = Augmentation(pad=0, flip=True)(images, generator())
-    flipped = (result == images.flip(-1)).flatten(1).all(1)
-    assert ((result == images).flatten(1).all(1) | flipped).all()
-    assert 0.45 < flipped.float().mean() < 0.55
-
-
-def test_offsets_are_uniform():
-    image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3).expand(9000, 3, 3, 3)
-    result = Augmentation(pad=1, flip=False)(image, generator())
-    middle = result[:, 0, 1, 1].long().bincount(minlength=10)[1:]
-    assert middle.min() > 850
-    assert middle.max() < 1150
+def test_offsets_and_flips_are_uniform():
+    image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3).expand(18000, 3, 3, 3)
+    result = Augmentation(pad=1, flip=True)(image, generator())
+    middle = result[:, 0, 1, 1].long()
+    assert middle.bincount(minlength=10)[1:].min() > 1700
+    whole = result[middle == 5, 0, 1]  # neither up nor down nor aside
+    assert 0.45 < (whole[:, 0] == 6).float().mean() < 0.55
 
 
 def test_same_generator_same_result():
@@ -70,15 +63,8 @@ def test_same_generator_same_result():
     first = augmentation(images, generator(5))
     assert torch.equal(first, augmentation(images, generator(5)))
     assert not torch.equal(first, augmentation(images, generator(6)))
-
-
-def test_neither_crop_nor_flip_changes_nothing():
-    images = batch(4)
     assert torch.equal(Augmentation(pad=0, flip=False)(images, generator()), images)
-
-
-def test_empty_batch():
-    assert Augmentation(pad=1, flip=True)(batch(0), generator()).shape == (0, 3, 8, 8)
+    assert augmentation(batch(0), generator()).shape == (0, 3, 8, 8)
 
 
 @pytest.mark.gpu
@@ -90,17 +76,14 @@ def test_same_result_on_the_gpu():
     )
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)]
-)
-def test_normalize(dtype, tolerance):
+def test_normalize():
     images, mean, std = batch(5), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-    result = normalize(images, mean, std, dtype)
+    result = normalize(images, mean, std)
     expected = images.double() / 255
     expected = (expected - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert result.dtype == dtype
+    assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(result.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_cutout_blanks_a_square_around_any_pixel():

@@ -59,12 +59,6 @@ def test_arcs_go_forward_and_apart(name):
         )
 
 
-def test_same_graph_same_file(tmp_path):
-    for name in ("a.svg", "b.svg"):
-        draw(GRAPHS["cell"], tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
 def test_png_has_both_cells(tmp_path):
     draw(GRAPHS["DARTS_V2"], tmp_path / "both.png")
     draw({"normal": GRAPHS["DARTS_V2"]["normal"]}, tmp_path / "one.png")

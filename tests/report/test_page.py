@@ -20,7 +20,7 @@ from bdp_ext.report.style import INK, PAPER
 from bdp_ext.search.pruning_history import FIELDS, PruningRecord, write
 from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
-from .conftest import RUNS, records
+from .conftest import RUNS, records, set_in
 from .parsed import Parsed
 
 OVER_EPOCHS = ["sizes", "balance", "cost", "accuracy"]
@@ -52,6 +52,11 @@ def test_page_has_every_section_and_every_figure(page):
     assert set(parsed.figures) == expected_figures()
     assert len([tag for tag, _ in parsed.tags if tag == "figcaption"]) == len(parsed.figures)
     assert page.stat().st_size < 3e6
+    ids = parsed.values("id")
+    assert len(ids) == len(set(ids))
+    links = {value[1:] for value in parsed.values("href") if value.startswith("#")}
+    assert links
+    assert links <= set(ids)
 
 
 def test_page_needs_nothing_but_itself(page):
@@ -64,15 +69,6 @@ def test_page_needs_nothing_but_itself(page):
     assert "http://" not in parsed.content
     assert "https://" not in parsed.content
     assert "@import" not in parsed.content
-
-
-def test_names_within_the_page_are_unique_and_there(page):
-    parsed = Parsed(page)
-    ids = parsed.values("id")
-    assert len(ids) == len(set(ids))
-    links = {value[1:] for value in parsed.values("href") if value.startswith("#")}
-    assert links
-    assert links <= set(ids)
 
 
 def test_numbers_are_those_of_the_results(page, folders):
@@ -103,16 +99,10 @@ def test_cells_are_looked_up(page, folders, table):
     assert f"Per cent in NAS-Bench-201, and place of {len(rows)}" in parsed.texts
 
 
-def changed(source: Path, target: Path, **settings) -> Path:
-    """A copy of a run whose settings say something else."""
-    shutil.copytree(source, target)
-    config = json.loads((target / "config.json").read_text())
-    (target / "config.json").write_text(json.dumps({**config, **settings}))
-    return target
-
-
 def test_other_images_are_not_shown(folders, tmp_path):
-    write_report([changed(folders["seed0"], tmp_path / "a", seed=5)], tmp_path / "a.html")
+    shutil.copytree(folders["seed0"], tmp_path / "a")
+    set_in(tmp_path / "a", seed=5)
+    write_report([tmp_path / "a"], tmp_path / "a.html")
     parsed = Parsed(tmp_path / "a.html")
     assert any("are not those that this search saw" in text for text in parsed.texts)
     assert not [name for name in parsed.figures if "images" in name]
@@ -140,33 +130,28 @@ def test_unfinished_run_is_shown_as_far_as_it_got(folders, tmp_path):
     (folder / "result.json").unlink()
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:3]) + lines[3][:40])  # killed in a write
-    write_report([folder], tmp_path / "report.html")
-    parsed = Parsed(tmp_path / "report.html")
+    out = tmp_path / "report.html"
+    write_report([folder], out)
+    parsed = Parsed(out)
     for row, value in (("epochs", "3 of 6"), ("wall clock", "not finished")):
         assert parsed.texts[parsed.texts.index(row) + 1] == value
     assert json.loads(lines[2])["architecture"] in parsed.texts
     assert {*OVER_EPOCHS, "1-stopped-cell"} <= set(parsed.figures)
+    (found,) = read_runs([folder])
     (folder / "pruned.npz").unlink()
-    write_report([folder], tmp_path / "report.html")
-    parsed = Parsed(tmp_path / "report.html")
+    write_report([folder], out)
+    parsed = Parsed(out)
     assert "This run has no record of what was pruned (pruned.npz)." in parsed.texts
     assert not [name for name in parsed.figures if "voe" in name]
 
-
-def test_before_the_first_pruning(folders, tmp_path):
-    (found,) = read_runs([folders["seed0"]])
-    folder = tmp_path / "early"
-    shutil.copytree(folders["seed0"], folder)
-    (folder / "result.json").unlink()
-    line = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
-    (folder / "metrics.jsonl").write_text(line)
+    (folder / "metrics.jsonl").write_text(lines[0])  # before the first pruning
     none = {
         level: PruningRecord(**{name: getattr(lost, name)[:0] for name in FIELDS})
         for level, lost in found.lost.items()
     }
     write(folder / "pruned.npz", none)
-    write_report([folder], tmp_path / "report.html")
-    assert "Nothing has been pruned yet." in Parsed(tmp_path / "report.html").texts
+    write_report([folder], out)
+    assert "Nothing has been pruned yet." in Parsed(out).texts
 
 
 def test_sentences_where_a_figure_cannot_be(folders, table, tmp_path):

@@ -1,9 +1,7 @@
 """Runs read from their folders: unfinished, damaged, of one name, with code of somebody's own."""
 
-import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,8 @@ from click.testing import CliRunner
 from bdp_ext import cli
 from bdp_ext.errors import UserError
 from bdp_ext.report import read_runs, write_report
-from bdp_ext.retrain.config import RetrainConfig
-from bdp_ext.spaces.published import PUBLISHED
+
+from .conftest import set_in
 
 
 def test_p_darts_edges_keep_the_names_of_what_is_left(folders):
@@ -79,13 +77,6 @@ def test_damaged_runs_are_refused_in_a_sentence(folders, tmp_path, damage, messa
     assert not (tmp_path / "report.html").exists()
 
 
-def test_retrainings_are_no_searches(tmp_path):
-    config = asdict(RetrainConfig(space="darts", genotype=str(PUBLISHED["DARTS_V2"])))
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="holds no settings of a search"):
-        read_runs([tmp_path])
-
-
 MINE = """
 from pathlib import Path
 from bdp_ext.methods import Darts
@@ -113,11 +104,6 @@ def received(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield folder
     sys.modules.pop("mine", None)
-
-
-def set_in(folder: Path, **settings: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **settings}))
 
 
 @pytest.mark.parametrize(("option", "name"), [("space", "mine:Narrow"), ("method", "mine:Gdas")])

@@ -6,17 +6,9 @@ from bdp_ext.retrain.loop import Retrain
 from bdp_ext.spaces.published import PUBLISHED
 
 DARTS_V2 = str(PUBLISHED["DARTS_V2"])
-
-
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|none~2|"
-
-
 LAYERS = "k3e3|skip+k5e6|k3e3+k7e3|skip+k3e6|k3e3+k5e3|k7e6+k3e3"
-
-
 SMALL = {"data": "digits", "epochs": 2, "channels": 4, "batch_size": 32, "limit_train": 200}
-
-
 CONFIGS = {
     "darts": RetrainConfig.of(
         space="darts", genotype=DARTS_V2, cells=3, auxiliary=0.0, drop_path=0.5, **SMALL

@@ -12,7 +12,7 @@ from bdp_ext.spaces.darts import (
     SupernetCell,
     strongest_inputs,
 )
-from bdp_ext.spaces.genotype import Genotype, parse
+from bdp_ext.spaces.genotype import parse
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1),
   ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0),
@@ -123,14 +123,11 @@ def test_genotype_round_trip_and_published_form():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Genotype(", "Genotype(cells=3)", "Genotype(normal=[1], reduce=open('x'))", "[1, 2]"],
+    [
+        *("", "Genotype(", "Genotype(cells=3)", "Genotype(normal=[1], reduce=open('x'))", "[1, 2]"),
+        "Genotype(normal=__import__('os').getcwd(), reduce=[])",
+    ],
 )
 def test_refuses_what_is_no_genotype(text):
     with pytest.raises(ValueError, match="is no genotype"):
         parse(text)
-
-
-def test_genotype_is_data_not_code():
-    with pytest.raises(ValueError, match="is no genotype"):
-        parse("Genotype(normal=__import__('os').getcwd(), reduce=[])")
-    assert Genotype([("skip_connect", 0)], []).reduce_concat == (2, 3, 4, 5)

@@ -6,6 +6,7 @@ import gzip
 import pytest
 import torch
 
+from bdp_ext.errors import UserError
 from bdp_ext.spaces import CandidateWeights
 from bdp_ext.spaces.nas_bench_201 import (
     CANDIDATES,
@@ -86,3 +87,9 @@ def test_string_form_round_trip_over_the_whole_benchmark(data_folder):
 def test_refuses_what_is_no_cell(text):
     with pytest.raises(ValueError, match="no NAS-Bench-201 cell"):
         parse_cell(text)
+
+
+def test_has_no_network_for_imagenet():
+    size = {"channels": 4, "cells": 1, "classes": 10, "auxiliary": False}
+    with pytest.raises(UserError, match="no network for ImageNet"):
+        NasBench201Space().network(ALL_SKIP, imagenet=True, **size)

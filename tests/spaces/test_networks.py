@@ -8,7 +8,6 @@ import re
 import pytest
 import torch
 
-from bdp_ext.errors import UserError
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.cost import multiply_adds, parameters
 from bdp_ext.spaces.darts_network import DartsNetwork, drop_path
@@ -65,21 +64,6 @@ def test_space_says_what_is_wrong_with_an_architecture(space, architecture, sent
         SPACES[space].network(architecture, **settings)
     with pytest.raises(ValueError, match=re.escape(sentence)):
         SPACES[space].graph(architecture)
-
-
-@pytest.mark.parametrize(
-    ("space", "changed", "sentence"),
-    [
-        ("darts", {"cells": 2}, "give at least 3"),
-        ("nas-bench-201", {"imagenet": True}, "no network for ImageNet"),
-        ("nas-bench-201", {"auxiliary": True}, "no auxiliary head"),
-    ],
-)
-def test_settings_that_a_space_does_not_have(space, changed, sentence):
-    settings = {"channels": 4, "cells": 3, "classes": 10, "imagenet": False, "auxiliary": False}
-    architecture = {"darts": str(DARTS_V2), "nas-bench-201": CELL}[space]
-    with pytest.raises(UserError, match=sentence):
-        SPACES[space].network(architecture, **settings | changed)
 
 
 def test_graphs_of_cells():
