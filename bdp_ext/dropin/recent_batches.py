@@ -46,15 +46,6 @@ class DrawnBatch:
         """[B] int64 on the CPU, its classes."""
         return classes(self.target)
 
-    def check(self) -> None:
-        """Refuse another number of labels than of samples."""
-        if self.target.numel() != len(self.index):
-            raise RuntimeError(
-                f"bdp_ext.prune: the {self.level.name} loader drew {len(self.index)} samples "
-                f"and yielded {self.target.numel()} labels (a collate function that drops or "
-                "repeats samples?); let it keep one row per sample."
-            )
-
     def know_by(self, inputs: Tensor) -> None:
         """Keep what its input tensor [B, ...], or a copy of it on a device, is known by."""
         self.input = weakref.ref(inputs)

@@ -238,7 +238,7 @@ def test_two_passes_at_once():
     one, two = next(first), next(second)
     next(first), next(second)
     assert one[2].tolist() != two[2].tolist()
-    recent = queue.pruner._log.recent.snapshot()
+    recent = queue.pruner._hook.recent.snapshot()
     for drawn, batch in zip(recent[:1:-1], (one, two), strict=True):
         assert drawn.index.equal(batch[2])
 
@@ -258,7 +258,7 @@ def test_failing_batches_do_not_shift_the_samples():
         except KeyError:
             continue
     assert [batch[2][0].item() for batch in good] == [8, 24, 32, 40, 48, 56]
-    for drawn, batch in zip(reversed(queue.pruner._log.recent.snapshot()), good, strict=True):
+    for drawn, batch in zip(reversed(queue.pruner._hook.recent.snapshot()), good, strict=True):
         assert drawn.index.equal(batch[2])
 
 
@@ -303,7 +303,7 @@ def test_only_one_level():
 
 def test_a_hooked_criterion_can_be_copied_and_pickled():
     queue, _, criterion = pruned("random", prune_train=0)
-    watch = queue.pruner._log
+    watch = queue.pruner._hook
     copied = copy.deepcopy(nn.Sequential(criterion))
     copied[0](torch.randn(2, 3), torch.tensor([0, 1]))
     assert watch.calls == 1
@@ -313,7 +313,7 @@ def test_a_hooked_criterion_can_be_copied_and_pickled():
 
 def test_hooks_go_silent_with_their_loaders():
     queue, _, criterion = pruned("random", prune_train=0)
-    watch = queue.pruner._log
+    watch = queue.pruner._hook
     del queue
     gc.collect()
     criterion(torch.randn(2, 3), torch.tensor([0, 1]))
