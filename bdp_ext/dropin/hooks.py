@@ -207,8 +207,7 @@ class ModelHook(Hook):
             return
         _check_shape(logits)
         if not self.none_drawn():
-            batch = self.recent.by_input(inputs)
-            self.await_backward(logits, batch, fingerprint(inputs), same_input)
+            self.await_backward(logits, None, fingerprint(inputs), same_input)
 
     def _logits(self, output: Any) -> Tensor:
         if callable(self._select):

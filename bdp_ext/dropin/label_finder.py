@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bdp_ext.dropin.epoch_clock import Pass
 from bdp_ext.dropin.level import Level, SharedOnCopy
-from bdp_ext.dropin.recent_batches import DrawnBatch, RecentBatches
+from bdp_ext.dropin.recent_batches import DrawnBatch, RecentBatches, fingerprint
 
 Path = tuple[Any, ...]
 
@@ -60,10 +60,10 @@ class LabelFinder(SharedOnCopy):
                 f"and yielded {target.numel()} labels (a collate function that drops or "
                 "repeats samples?); let it keep one row per sample."
             )
-        drawn = DrawnBatch(self._level, of, samples, target)
+        known_by = None
         if self._input is not None:
-            drawn.know_by(reduce(getitem, self._input, batch))
-        self._recent.add(drawn)
+            known_by = fingerprint(reduce(getitem, self._input, batch))
+        self._recent.add(DrawnBatch(self._level, of, samples, target, known_by))
         return batch
 
     def _locate(self, batch: Any, samples: Tensor) -> Path:

@@ -74,7 +74,7 @@ class DropInPruner(SharedOnCopy):
         self._epochs = max(pruner.schedule.all_epochs for pruner in pruners)
         self._began = 0  # the newest pass when the epoch began
         self._calls = 0  # of what is hooked, before the pass under way
-        self._refused = 0  # times that a first epoch without a score was refused
+        self._refused = False  # whether a first epoch without a score was
         self._told: set[str] = set()  # of what the user has been warned, and need not be again
         self._valid_pass = Pass()  # the newest
         self._valid_epoch = 0  # when it began
@@ -315,11 +315,11 @@ class DropInPruner(SharedOnCopy):
             return
         if self._clock.idle() <= 1:  # one batch alone may have been fetched ahead
             return
-        if self._refused == 0:
-            self._refused = 1
+        if not self._refused:
+            self._refused = True
             raise RuntimeError(self._nothing_scored())
-        if self._refused == 1:  # and a loop that catches everything around `next` goes on
-            self._refused = 2
+        if "idle" not in self._told:  # a loop that catches everything around `next` goes on
+            self._told.add("idle")
             log.error("%s", self._nothing_scored())
 
     def _nothing_scored(self) -> str:
