@@ -1,7 +1,6 @@
 """The handle: both levels, their clock and hook, and what their loaders report."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -245,7 +244,6 @@ class DropInPruner(SharedOnCopy):
     def _write_scores(self) -> None:
         """Score the forward passes that a backward pass has reached since: of each batch the first
         one of the epoch."""
-        counted: dict[Level, list[tuple[DrawnBatch, Tensor]]] = defaultdict(list)
         for noted in self._hook.take():
             batch = noted.find()
             if batch is None:
@@ -256,22 +254,18 @@ class DropInPruner(SharedOnCopy):
             if batch.scored == 0 and batch.level.name == "train":
                 self._clock.train(batch.of)
             batch.scored = noted.order
-            counted[batch.level].append((batch, noted.logits))
+            self._score(batch, noted.logits)
             self._scored = True
-        for level, passes in counted.items():
-            self._score(level, passes)
 
-    def _score(self, level: Level, passes: list[tuple[DrawnBatch, Tensor]]) -> None:
-        passes.reverse()  # last batch first: where a sample stands twice, the last row wins
-        index = torch.cat([batch.index for batch, _ in passes])
-        target = torch.cat([batch.labels for batch, _ in passes])
-        if not torch.equal(level.labels.index_select(0, index), target):
+    def _score(self, batch: DrawnBatch, logits: Tensor) -> None:
+        level = batch.level
+        if not torch.equal(level.labels.index_select(0, batch.index), batch.labels):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "
                 "labels=(train_labels, valid_labels) as the loaders yield them."
             )
-        level.observe(index, torch.cat([z.flatten(1).cpu() for _, z in passes]), target)
+        level.observe(batch.index, logits.flatten(1).cpu(), batch.labels)
 
     def _end_epoch(self) -> None:
         self.epoch += 1
