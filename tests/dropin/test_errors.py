@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 import torch.nn.functional as F
-from common import BATCH, Images, Network, numbers, queues
+from common import BATCH, Images, Network, loop, numbers, queues
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -147,14 +147,6 @@ def test_observe_without_a_pruner(monkeypatch):
     monkeypatch.setattr(api, "_newest", None)
     with pytest.raises(RuntimeError, match=r"call bdp_ext.prune\(train_queue, .*\) first"):
         bdp_ext.observe("train", None, None, None)
-
-
-def loop(train_queue, valid_queue, loss, epochs=1, model=None):
-    model = model or Network()
-    for _ in range(epochs):
-        for (images, target), (search, labels) in zip(train_queue, valid_queue, strict=False):
-            for x, y in ((images, target), (search, labels)):
-                loss(model(x), y).backward()
 
 
 def whole(train_queue, loss, model):

@@ -219,5 +219,14 @@ def begin(epochs, model=None, criterion=None, given=None, hooked=None, oracle=No
     return search, train_queue, valid_queue
 
 
+def loop(train_queue, valid_queue, loss, epochs=1, model=None):
+    """Epochs of both queues zipped, without optimisers."""
+    model = model or Network()
+    for _ in range(epochs):
+        for batches in zip(train_queue, valid_queue, strict=False):
+            for images, target in batches:
+                loss(model(images), target).backward()
+
+
 def halves():
     return {"train": range(IMAGES // 2), "valid": range(IMAGES // 2, IMAGES)}
