@@ -1,6 +1,11 @@
 """What the loops share: images that carry their number, a small supernet, and an oracle that knows
 which forward pass of which sample must have been scored, and which samples must be left."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -226,6 +231,19 @@ def loop(train_queue, valid_queue, loss, epochs=1, model=None):
         for batches in zip(train_queue, valid_queue, strict=False):
             for images, target in batches:
                 loss(model(images), target).backward()
+
+
+def run_ranks(script, ranks=2):
+    """A script once for each rank, which meet at a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = []
+    for rank in map(str, range(ranks)):
+        environment = {**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank}
+        started.append(subprocess.Popen([sys.executable, script], env=environment))
+    assert [process.wait() for process in started] == [0] * ranks
 
 
 def halves():
