@@ -242,7 +242,8 @@ def run_ranks(script, ranks=2):
     started = []
     for rank in map(str, range(ranks)):
         environment = {**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank}
-        started.append(subprocess.Popen([sys.executable, script], env=environment))
+        command = [sys.executable, "-W", "error", script]
+        started.append(subprocess.Popen(command, env=environment))
     assert [process.wait() for process in started] == [0] * ranks
 
 
