@@ -1,4 +1,4 @@
-"""The drop-in: `prune` and `observe`, and what ties levels, loaders, clock and hooks together.
+"""The drop-in: `prune` and `observe`.
 
 import bdp_ext
 train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs=args.epochs)
@@ -7,19 +7,15 @@ train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, ep
 import logging
 import weakref
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bdp_ext.dropin.epoch_clock import EpochClock, Pass
-from bdp_ext.dropin.hooks import CriterionHook, ForwardLog, Hook, ModelHook, Select
-from bdp_ext.dropin.label_finder import LabelFinder
-from bdp_ext.dropin.level import Level
-from bdp_ext.dropin.loaders import LoaderListener, PrunedDataLoader, prune_loader
+from bdp_ext.dropin.epoch_clock import EpochClock
+from bdp_ext.dropin.hooks import CriterionHook, Hook, ModelHook, Select
+from bdp_ext.dropin.loaders import PrunedDataLoader
 from bdp_ext.dropin.options import Options, check_queues
-from bdp_ext.dropin.pair_loader import PairCollate, Pairs, SharedLevel
 from bdp_ext.dropin.pruner import DropInPruner
 from bdp_ext.pruning.balance import CapsExpression
 
@@ -120,9 +116,10 @@ def prune(
             "loss=... by name."
         )
     kind = "model" if model is not None else "criterion" if modules else "observe"
+    unit = "manual" if kind == "observe" else unit
     options = Options(
         epochs=epochs,
-        unit="manual" if kind == "observe" else unit,
+        unit=unit,
         level=level,
         interval=interval,
         prune=(prune_train, prune_valid),
@@ -139,14 +136,16 @@ def prune(
         valid=valid,
     )
     check_queues(train_queue, valid_queue, level)
-    train, validation, pruner = _wire(options, train_queue, valid_queue, kind, logits)
+    levels = options.levels(train_queue, valid_queue)
+    hook = ModelHook(logits) if kind == "model" else CriterionHook()
+    pruner = DropInPruner(levels, EpochClock(unit, train_queue.__len__), hook, kind)
     pruner.watch(*modules)
     before, _given[train_queue] = _given.get(train_queue), pruner._hook
     if before is not None and before.begun and not before.over:
         log.warning(AGAIN)
     global _newest
     _newest = weakref.ref(pruner)
-    return train if validation is None else (train, validation)
+    return pruner.attach(train_queue, valid_queue)
 
 
 def observe(level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
@@ -183,114 +182,3 @@ def _modules(loss: Any, model: Any) -> list[nn.Module]:
             "can be hooked; where the loss is a function, pass model= instead."
         )
     return list(modules)
-
-
-class _ValidListener(LabelFinder):
-    """The validation queue: its batches are remembered."""
-
-    def __init__(
-        self, pruner: DropInPruner, forward_log: ForwardLog, level: Level, inputs: bool
-    ) -> None:
-        super().__init__(level, forward_log.recent, inputs=inputs)
-        self._pruner = pruner
-
-    def open(self) -> Pass:
-        return self._pruner.open_valid()
-
-    def ended(self) -> None:
-        self._pruner.tick(next_batch=False)
-
-
-class _TrainListener(_ValidListener):
-    """The training queue: its batches are remembered, and it keeps the time."""
-
-    def open(self) -> Pass:
-        return self._pruner.open()
-
-    def on_next_batch(self) -> None:
-        self._pruner.on_next_batch()
-
-
-class _PairListener(_TrainListener):
-    """One queue of both levels, in disguise: a batch comes with the samples of its second half."""
-
-    def __init__(
-        self,
-        pruner: DropInPruner,
-        forward_log: ForwardLog,
-        level: Level,
-        inputs: bool,
-        second: SharedLevel,
-    ) -> None:
-        super().__init__(pruner, forward_log, level, inputs)
-        self._second = LabelFinder(second, forward_log.recent, last=True, inputs=inputs)
-        self._untimed = Pass()
-
-    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
-        pair, second = batch
-        super().drew(pair, index, of)
-        return self._second.drew(pair, second, self._untimed)
-
-
-def _wire(
-    options: Options,
-    train_queue: DataLoader[Any],
-    valid_queue: DataLoader[Any] | None,
-    kind: str,
-    select: Select,
-) -> tuple[PrunedDataLoader, PrunedDataLoader | None, DropInPruner]:
-    """Loaders in place of the user's, and their handle.
-
-    Args:
-        kind: what is hooked: "criterion", "model" or (nothing) "observe".
-        select: which of a model's outputs are the logits.
-    """
-    levels = options.levels(train_queue, valid_queue)
-    clock = EpochClock(options.unit, train_queue.__len__)
-    forward_log = ForwardLog()
-    hook: Hook = CriterionHook(forward_log)
-    if kind == "model":
-        hook = ModelHook(forward_log, select)
-    attach = partial(_attach, clock, forward_log, hook, kind)
-    pruner = DropInPruner(levels, clock, forward_log, hook, kind, attach)
-    return *attach(pruner, train_queue, valid_queue), pruner
-
-
-def _attach(
-    clock: EpochClock,
-    forward_log: ForwardLog,
-    hook: Hook,
-    kind: str,
-    pruner: DropInPruner,
-    train_queue: DataLoader[Any],
-    valid_queue: DataLoader[Any] | None,
-) -> tuple[PrunedDataLoader, PrunedDataLoader | None]:
-    """Loaders in place of these, over a handle's levels, which report to it."""
-    levels = pruner.levels
-    second = levels.get("valid")
-    inside: dict[str, Any] = {}
-    if isinstance(second, SharedLevel):
-        inside["dataset"] = Pairs(train_queue.dataset, second.dataset, second.reader)
-        inside["collate_fn"] = PairCollate(train_queue.collate_fn)
-    train = prune_loader(train_queue, levels["train"], inside)
-    clock.follow(train._recorder.__len__)
-
-    inputs = kind == "model"
-    listener: LoaderListener
-    if isinstance(second, SharedLevel):
-        listener = _PairListener(pruner, forward_log, levels["train"], inputs, second)
-    elif kind == "observe":
-        listener = LoaderListener()
-    else:
-        listener = _TrainListener(pruner, forward_log, levels["train"], inputs)
-    train.tell(listener, pruner)
-    hook.follow(listener)
-    if valid_queue is None or second is None:
-        return train, None
-    valid = prune_loader(valid_queue, second)
-    if kind == "observe":
-        listener = LoaderListener()
-    else:
-        listener = _ValidListener(pruner, forward_log, second, inputs)
-    valid.tell(listener, pruner)
-    return train, valid

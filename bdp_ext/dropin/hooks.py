@@ -27,6 +27,7 @@ LOADERS_GONE = (
 
 Select = int | str | Callable[[Any], Tensor] | None
 Match = Callable[[Sequence[DrawnBatch], Tensor], DrawnBatch | None]
+Find = Callable[[], DrawnBatch | None]
 
 WARN_UNMATCHED = 100
 """Forward passes before the first batch is drawn, after which the user is told."""
@@ -34,130 +35,48 @@ WARN_UNMATCHED = 100
 log = logging.getLogger("bdp_ext")
 
 
-class PendingMatch(NamedTuple):
-    """How to find the batch of a forward pass later: which of `candidates` does `match` say that
-    `key` is of? On a GPU the key is copied on the side, and is there after `copied`."""
-
-    candidates: tuple[DrawnBatch, ...]
-    key: Tensor
-    match: Match
-    copied: torch.cuda.Event | None
-
-    def find(self) -> DrawnBatch | None:
-        """The batch; None when no batch drawn lately fits."""
-        if self.copied is not None:
-            self.copied.synchronize()
-        return self.match(self.candidates, self.key)
-
-
 class ForwardPass(NamedTuple):
-    """A forward pass: its number, its batch, and its logits [B, C], detached."""
+    """A forward pass: its number, what finds its batch (None when no batch drawn lately fits), and
+    its logits [B, C], detached."""
 
     order: int
-    of: DrawnBatch | PendingMatch
+    find: Find
     logits: Tensor
-
-    def batch(self) -> DrawnBatch | None:
-        """Its batch; None when no batch drawn lately fits."""
-        found = self.of.find() if isinstance(self.of, PendingMatch) else self.of
-        if found is not None:
-            found.check()
-        return found
-
-
-class ForwardLog:
-    """The forward passes that hooks have seen and a backward pass has reached.
-
-    Attributes:
-        recent: the batches drawn lately.
-        calls: how often a hooked module was called, in any mode; the number of the newest pass.
-        reached: the passes that count, in no order, perhaps more than once.
-    """
-
-    def __init__(self) -> None:
-        self.recent = RecentBatches()
-        self.calls = 0
-        self.reached: list[ForwardPass] = []
-        self._newest: tuple[Tensor, Tensor] | None = None  # logits, and the criterion's target
-        self._unmatched = 0
-
-    def take(self) -> list[ForwardPass]:
-        """The forward passes that count, in their order; they are then the caller's."""
-        reached, self.reached = self.reached, []
-        return sorted(reached, key=lambda noted: noted.order)
-
-    def note(self, logits: Tensor, of: DrawnBatch | PendingMatch) -> None:
-        """Have autograd say when a backward pass reaches these logits."""
-        if isinstance(of, DrawnBatch):
-            of.check()
-        noted = ForwardPass(self.calls, of, logits.detach())
-        logits.register_hook(partial(self._reach, noted))
-
-    def check_target(self, logits: Tensor, target: Tensor) -> None:
-        """Refuse a second target for the logits of the last pass."""
-        before, self._newest = self._newest, (logits.detach(), target)
-        if before is None or before[0].data_ptr() != logits.data_ptr() or before[1] is target:
-            return
-        if before[1].shape == target.shape and torch.equal(before[1].to(target.device), target):
-            return
-        raise RuntimeError(
-            "bdp_ext.prune: the criterion was called for the same logits with two different "
-            "targets (mixup or cutmix), whose error belongs to no single sample; train without "
-            "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
-        )
-
-    def match_later(self, key: Tensor, match: Match) -> PendingMatch | None:
-        """A batch that is to be found later; None: none has been drawn so far."""
-        candidates = self.recent.snapshot()
-        if not candidates:
-            self._unmatched += 1
-            if self._unmatched == WARN_UNMATCHED:
-                log.warning(
-                    "bdp_ext.prune: %d forward passes and not one batch of the loaders that it "
-                    "returned, so nothing is scored; let the loop use those, with iterators made "
-                    "after the call.",
-                    WARN_UNMATCHED,
-                )
-            return None
-        copied = None
-        if key.is_cuda:
-            key = key.to("cpu", non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        return PendingMatch(candidates, key, match, copied)
-
-    def _reach(self, noted: ForwardPass, gradient: Tensor) -> None:
-        self.reached.append(noted)
 
 
 class Hook:
-    """A forward hook that survives `copy.deepcopy` of its module (and still reports to the same
-    log), and is left out when the module is pickled.
+    """A forward hook that notes which passes a backward pass reaches. It survives `copy.deepcopy`
+    of its module (and is the same one), and is left out when the module is pickled.
 
     Attributes:
         kind: of module that it hangs on.
-        forward_log: to be noted by; gives None when it, or the training queue, is gone.
+        recent: the batches drawn lately.
+        calls: how often a hooked module was called, in any mode; the number of the newest pass.
+        reached: the passes that count, in no order, perhaps more than once.
         begun: whether an epoch is over.
         over: whether the loop may be done with the loaders, or has been told that it needs them.
     """
 
     kind = "module"
 
-    def __init__(self, forward_log: ForwardLog) -> None:
-        self._log = weakref.ref(forward_log)
-        self.forward_log: Callable[[], ForwardLog | None] = self._log
+    def __init__(self) -> None:
+        self.recent = RecentBatches()
+        self.calls = 0
+        self.reached: list[ForwardPass] = []
         self.begun = self.over = False
+        self._unmatched = 0
+        self._queue: Callable[[], object] = weakref.ref(self)
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        forward_log = self.forward_log()
-        if forward_log is None:
-            self._tell_loaders_gone(args, kwargs)
+        given = _tensors([*args, *kwargs.values()])
+        if self._queue() is None:
+            self._tell_loaders_gone(given)
             return
-        forward_log.calls += 1
+        self.calls += 1
         if torch.is_grad_enabled():
-            self.note(forward_log, _tensors([*args, *kwargs.values()]), output)
+            self.note(given, output)
 
-    def note(self, forward_log: ForwardLog, given: list[Tensor], output: Any) -> None:
+    def note(self, given: list[Tensor], output: Any) -> None:
         """Note a call with gradients.
 
         Args:
@@ -165,19 +84,53 @@ class Hook:
         """
         raise NotImplementedError
 
+    def await_backward(
+        self, logits: Tensor, batch: DrawnBatch | None, key: Tensor, match: Match
+    ) -> None:
+        """Have autograd say when a backward pass reaches these logits.
+
+        Args:
+            batch: theirs; None: it is the one of those drawn lately that `match` says `key` is of,
+                which a GPU is not waited for to tell.
+        """
+        if batch is not None:
+            find: Find = partial(_the_same, batch)
+        else:  # the loop may use its tensor again
+            find = partial(_later, match, self.recent.snapshot(), key.detach().clone())
+        noted = ForwardPass(self.calls, find, logits.detach())
+        logits.register_hook(partial(self._reach, noted))
+
+    def _reach(self, noted: ForwardPass, gradient: Tensor) -> None:
+        self.reached.append(noted)
+
+    def take(self) -> list[ForwardPass]:
+        """The forward passes that count, in their order; they are then the caller's."""
+        reached, self.reached = self.reached, []
+        return sorted(reached, key=lambda noted: noted.order)
+
+    def none_drawn(self) -> bool:
+        """Whether the loaders have drawn no batch so far."""
+        if self.recent.snapshot():
+            return False
+        self._unmatched += 1
+        if self._unmatched == WARN_UNMATCHED:
+            log.warning(
+                "bdp_ext.prune: %d forward passes and not one batch of the loaders that it "
+                "returned, so nothing is scored; let the loop use those, with iterators made "
+                "after the call.",
+                WARN_UNMATCHED,
+            )
+        return True
+
     def follow(self, queue: object) -> None:
         """Note passes as long as this object of the training queue is there."""
-        self.forward_log = self._log
-        self._queue = weakref.ref(queue, self._lose)
+        self._queue = weakref.ref(queue)
 
-    def _lose(self, queue: Any) -> None:
-        self.forward_log = _nothing
-
-    def _tell_loaders_gone(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _tell_loaders_gone(self, given: list[Tensor]) -> None:
         """The module was called, and the loaders are gone."""
         if self.over or not torch.is_grad_enabled():
             return
-        if any(tensor.requires_grad for tensor in _tensors([*args, kwargs])):
+        if any(tensor.requires_grad for tensor in given):
             self.over = True
             log.warning(LOADERS_GONE, self.kind)
 
@@ -196,20 +149,40 @@ def _nothing(*_: Any) -> None:
     return None
 
 
+def _the_same(batch: DrawnBatch) -> DrawnBatch:
+    return batch
+
+
+def _later(match: Match, candidates: Sequence[DrawnBatch], key: Tensor) -> DrawnBatch | None:
+    return match(candidates, key.cpu())
+
+
 class CriterionHook(Hook):
     """Notes the logits and the batch of a criterion's call."""
 
     kind = "criterion"
+    _newest: tuple[Tensor, Tensor] | None = None  # logits and target
 
-    def note(self, forward_log: ForwardLog, given: list[Tensor], output: Any) -> None:
+    def note(self, given: list[Tensor], output: Any) -> None:
         found = _logits_and_target(given)
-        if found is None:
+        if found is None or self.none_drawn():
             return
         logits, target = found
-        of = forward_log.recent.by_target(target) or forward_log.match_later(target, same_labels)
-        if of is not None:
-            forward_log.check_target(logits, target)
-            forward_log.note(logits, of)
+        self._check_target(logits, target)
+        self.await_backward(logits, self.recent.by_target(target), target, same_labels)
+
+    def _check_target(self, logits: Tensor, target: Tensor) -> None:
+        """Refuse a second target for the logits of the last pass."""
+        before, self._newest = self._newest, (logits.detach(), target)
+        if before is None or before[0].data_ptr() != logits.data_ptr() or before[1] is target:
+            return
+        if before[1].shape == target.shape and torch.equal(before[1].to(target.device), target):
+            return
+        raise RuntimeError(
+            "bdp_ext.prune: the criterion was called for the same logits with two different "
+            "targets (mixup or cutmix), whose error belongs to no single sample; train without "
+            "mixing, or score plain logits with bdp_ext.observe(level, index, logits, target)."
+        )
 
 
 class ModelHook(Hook):
@@ -221,11 +194,11 @@ class ModelHook(Hook):
 
     kind = "model"
 
-    def __init__(self, forward_log: ForwardLog, select: Select) -> None:
-        super().__init__(forward_log)
+    def __init__(self, select: Select) -> None:
+        super().__init__()
         self._select = select
 
-    def note(self, forward_log: ForwardLog, given: list[Tensor], output: Any) -> None:
+    def note(self, given: list[Tensor], output: Any) -> None:
         inputs = next((tensor for tensor in given if tensor.is_floating_point()), None)
         if inputs is None:
             return
@@ -233,10 +206,8 @@ class ModelHook(Hook):
         if not logits.requires_grad:
             return
         _check_shape(logits)
-        of = forward_log.recent.by_input(inputs)
-        noted = of or forward_log.match_later(fingerprint(inputs), same_input)
-        if noted is not None:
-            forward_log.note(logits, noted)
+        if not self.none_drawn():
+            self.await_backward(logits, None, fingerprint(inputs), same_input)
 
     def _logits(self, output: Any) -> Tensor:
         if callable(self._select):

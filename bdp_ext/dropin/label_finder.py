@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from bdp_ext.dropin.epoch_clock import Pass
-from bdp_ext.dropin.level import Level
-from bdp_ext.dropin.loaders import LoaderListener
-from bdp_ext.dropin.recent_batches import DrawnBatch, RecentBatches
+from bdp_ext.dropin.level import Level, SharedOnCopy
+from bdp_ext.dropin.recent_batches import DrawnBatch, RecentBatches, fingerprint
 
 Path = tuple[Any, ...]
 
 
-class LabelFinder(LoaderListener):
+class LabelFinder(SharedOnCopy):
     """Knows where in a loader's batches the label tensor of a level is, from the first one on.
 
     Args:
@@ -38,11 +37,10 @@ class LabelFinder(LoaderListener):
         self._input: Path | None = None
 
     def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
-        """As in `LoaderListener`. That there is a label per sample is checked with the forward
-        pass.
+        """Remember a batch of the samples `index`, one per row; what the loop gets.
 
         Raises:
-            RuntimeError: it has no labels or, when wanted, no input tensor.
+            RuntimeError: it has no labels, or not one per sample or, when wanted, no input tensor.
             TypeError: its samples are no whole numbers.
         """
         try:
@@ -55,10 +53,17 @@ class LabelFinder(LoaderListener):
         if self._target is None:
             self._target = self._locate(batch, samples)
         of.drawn += 1
-        drawn = DrawnBatch(self._level, of, samples, reduce(getitem, self._target, batch))
+        target = reduce(getitem, self._target, batch)
+        if target.numel() != len(samples):
+            raise RuntimeError(
+                f"bdp_ext.prune: the {self._level.name} loader drew {len(samples)} samples "
+                f"and yielded {target.numel()} labels (a collate function that drops or "
+                "repeats samples?); let it keep one row per sample."
+            )
+        known_by = None
         if self._input is not None:
-            drawn.know_by(reduce(getitem, self._input, batch))
-        self._recent.add(drawn)
+            known_by = fingerprint(reduce(getitem, self._input, batch))
+        self._recent.add(DrawnBatch(self._level, of, samples, target, known_by))
         return batch
 
     def _locate(self, batch: Any, samples: Tensor) -> Path:
@@ -98,6 +103,24 @@ class LabelFinder(LoaderListener):
                 )
             self._input = inputs[0]
         return same[0]
+
+
+class PairFinder(LabelFinder):
+    """Of one queue of both levels, in disguise: its batches come with the samples of their second
+    halves.
+
+    Args:
+        second: the level of those.
+    """
+
+    def __init__(self, level: Level, second: Level, recent: RecentBatches, *, inputs: bool) -> None:
+        super().__init__(level, recent, inputs=inputs)
+        self._second = LabelFinder(second, recent, last=True, inputs=inputs)
+
+    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
+        pair, second = batch
+        super().drew(pair, index, of)
+        return self._second.drew(pair, second, Pass())
 
 
 def _tensors(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:

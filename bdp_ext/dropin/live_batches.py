@@ -71,15 +71,16 @@ class LiveBatches(_StandIn):
             return self._joined([sample] for sample in self._samples())
         return self._joined(iter(self.inner))
 
-    def _samples(self) -> Iterator[Any]:
-        """The live ones of the sampler's."""
+    def _samples(self) -> Iterable[Any]:
+        """Those of a pass after a pruning; some may be pruned."""
         wanted = self._wanted()
         if wanted is not None:
             return islice(self._repeated(), wanted)
         if isinstance(self.sampler, DistributedSampler):
             live = self.level.live_indices.tolist()
             return (live[position] for position in _over(self.sampler, live))
-        return self._alive(self.sampler)
+        samples: Iterable[Any] = self.sampler
+        return samples
 
     def _alive(self, samples: Iterable[Any]) -> Iterator[Any]:
         return filter(self.level.alive.__getitem__, samples)

@@ -3,32 +3,15 @@ samples only, each remembered when it is drawn."""
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader
 
 from bdp_ext.dropin.epoch_clock import Pass
-from bdp_ext.dropin.level import Level, SharedOnCopy
+from bdp_ext.dropin.label_finder import LabelFinder
+from bdp_ext.dropin.level import Level
 from bdp_ext.dropin.live_batches import LiveBatches, Recorder
-
-
-class LoaderListener(SharedOnCopy):
-    """Is told by a loader while that is iterated; this one does nothing."""
-
-    def open(self) -> Pass:
-        """A pass begins."""
-        return Pass()
-
-    def on_next_batch(self) -> None:
-        """A pass is asked for its next batch."""
-
-    def ended(self) -> None:
-        """A pass has just ended, or its length is wanted."""
-
-    def drew(self, batch: Any, index: Sequence[Any], of: Pass) -> Any:
-        """A batch of the samples `index`, one per row, was drawn; what the loop gets."""
-        return batch
 
 
 class PrunedDataLoader(DataLoader[Any]):
@@ -42,11 +25,12 @@ class PrunedDataLoader(DataLoader[Any]):
     pruner: Any
     unpruned: DataLoader[Any]
     _recorder: Recorder
-    _listener: LoaderListener
+    _level: Level
+    _finder: LabelFinder | None
     _inside: dict[str, Any]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        a_pass = self._listener.open()
+        a_pass = self.pruner.open(self._level.name)
         before = self._recorder.drawn
         outside = {name: self.__dict__[name] for name in self._inside}
         self.__dict__.update(self._inside)
@@ -55,16 +39,11 @@ class PrunedDataLoader(DataLoader[Any]):
         finally:
             self.__dict__.update(outside)
         drawn = self._recorder.drawn
-        return _Batches(iterator, self._recorder, None if drawn is before else drawn, a_pass, self)
+        return _Batches(self, iterator, None if drawn is before else drawn, a_pass)
 
     def __len__(self) -> int:
-        self._listener.ended()
+        self.pruner.tick(next_batch=False)
         return len(self._recorder)
-
-    def tell(self, listener: LoaderListener, pruner: Any) -> None:
-        """Report to this listener, of this handle."""
-        self._listener = listener
-        self.pruner = pruner
 
 
 class _Batches:
@@ -72,40 +51,40 @@ class _Batches:
 
     def __init__(
         self,
+        loader: PrunedDataLoader,
         iterator: Iterator[Any],
-        recorder: Recorder,
         drawn: deque[list[Any]] | None,
         a_pass: Pass,
-        loader: PrunedDataLoader,
     ) -> None:
+        self._loader = loader  # kept alive, and the handle with it
         self._iterator = iterator
-        self._recorder = recorder
         self._drawn = drawn  # None: the loader begins its pass with the first batch
         self._pass = a_pass
-        self._listener = loader._listener
-        self._loader = loader  # keeps the handle alive
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __len__(self) -> int:
-        return len(self._recorder)
+        return len(self._loader._recorder)
 
     def __next__(self) -> Any:
-        self._listener.on_next_batch()
+        loader = self._loader
+        if loader._level.name == "train":
+            loader.pruner.on_next_batch()
         try:
             batch = next(self._iterator)
         except StopIteration:
             self._pass.end(exhausted=True)
-            self._listener.ended()
+            loader.pruner.tick(next_batch=False)
             raise
         except Exception:
             if self._drawn:
                 self._drawn.popleft()  # the batch that failed
             raise
         if self._drawn is None:
-            self._drawn = self._recorder.drawn
-        return self._listener.drew(batch, self._drawn.popleft(), self._pass)
+            self._drawn = loader._recorder.drawn
+        index = self._drawn.popleft()
+        return batch if loader._finder is None else loader._finder.drew(batch, index, self._pass)
 
     def __del__(self) -> None:
         self._pass.end(exhausted=False)
@@ -114,13 +93,17 @@ class _Batches:
 def prune_loader(
     loader: DataLoader[Any],
     level: Level,
-    inside: dict[str, Any] | None = None,
+    finder: LabelFinder | None,
+    pruner: Any,
+    inside: dict[str, Any],
 ) -> PrunedDataLoader:
     """A loader in the place of `loader`, which stays as it is.
 
     Args:
         loader: of a map-style data set.
         level: whose live samples it draws.
+        finder: remembers its batches.
+        pruner: the handle, which is told.
         inside: attributes that hold only while an iterator is made (a data set in disguise).
     """
     kind = type(loader)
@@ -134,8 +117,10 @@ def prune_loader(
     attributes.update(
         {name: recorder, "_recorder": recorder, "_iterator": None, "in_order": True},
         unpruned=loader,
-        _listener=LoaderListener(),
-        _inside=inside or {},
+        pruner=pruner,
+        _level=level,
+        _finder=finder,
+        _inside=inside,
     )
     return same
 

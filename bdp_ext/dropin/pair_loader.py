@@ -66,11 +66,7 @@ class SharedLevel(Level):
         dataset: Any,
     ) -> None:
         self.dataset = dataset
-        self.reader = Reader(
-            torch.zeros(labels.numel(), dtype=torch.bool).share_memory_(),
-            members.clone().share_memory_(),
-            torch.zeros(1, dtype=torch.int64).share_memory_(),
-        )
+        self.reader = Reader(labels.numel())
         super().__init__(name, labels, members, pruner)
 
     def renew(self) -> None:
@@ -82,30 +78,23 @@ class Reader(SharedOnCopy):
     """What a worker process knows of the second half's live samples, in shared memory.
 
     Args:
-        alive: [N] bool. Samples that the level never had count as pruned.
-        live: [n] int64, whose first `count` are the live samples.
-        count: [1] int64.
+        samples: N, of the data set. Those that the level never had count as pruned.
     """
 
-    def __init__(self, alive: Tensor, live: Tensor, count: Tensor) -> None:
-        self._alive = alive
-        self._live = live
-        self._count = count
+    def __init__(self, samples: int) -> None:
+        self._alive = torch.zeros(samples, dtype=torch.bool).share_memory_()
 
     def renew(self, live: Tensor) -> None:
-        alive = torch.zeros_like(self._alive)
-        alive[live] = True
-        self._live[: live.numel()] = live
-        self._count[0] = live.numel()
-        self._alive.copy_(alive)
+        self._alive.copy_(torch.zeros_like(self._alive).index_fill_(0, live, True))
 
     def instead(self, index: int, salt: int) -> int:
         """A live sample for a pruned one, any with the same probability and without drawing a
         random number; a live sample for itself."""
         if self._alive[index]:
             return index
+        live = self._alive.nonzero()
         mixed = (index * 0x9E3779B1 + salt * 0x85EBCA77) & 0xFFFFFFFF
-        return int(self._live[(mixed ^ (mixed >> 15)) % int(self._count)])
+        return int(live[(mixed ^ (mixed >> 15)) % len(live)])
 
 
 class _Inner(Dataset[Any]):

@@ -1,8 +1,7 @@
-"""The handle: both levels, their clock, and what the hooks and loaders report."""
+"""The handle: both levels, their clock and hook, and what their loaders report."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,11 +9,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bdp_ext.dropin.epoch_clock import EpochClock, Pass
-from bdp_ext.dropin.hooks import ForwardLog, Hook, install_hook
+from bdp_ext.dropin.hooks import Hook, install_hook
+from bdp_ext.dropin.label_finder import LabelFinder, PairFinder
 from bdp_ext.dropin.labels import members_of
 from bdp_ext.dropin.level import Level, SharedOnCopy
-from bdp_ext.dropin.loaders import PrunedDataLoader
+from bdp_ext.dropin.loaders import PrunedDataLoader, prune_loader
 from bdp_ext.dropin.options import check_queues
+from bdp_ext.dropin.pair_loader import PairCollate, Pairs, SharedLevel
 from bdp_ext.dropin.recent_batches import DrawnBatch
 
 GROUP = 32
@@ -39,12 +40,6 @@ SHORT_EPOCHS = (
     "bdp_ext.prune and call train_queue.pruner.end_epoch() after it."
 )
 
-Attach = Callable[
-    ["DropInPruner", DataLoader[Any], DataLoader[Any] | None],
-    tuple[PrunedDataLoader, PrunedDataLoader | None],
-]
-"""Makes the loaders over a handle's levels that stand in place of others."""
-
 log = logging.getLogger("bdp_ext")
 
 
@@ -63,26 +58,22 @@ class DropInPruner(SharedOnCopy):
         self,
         levels: dict[str, Level],
         clock: EpochClock,
-        forward_log: ForwardLog,
         hook: Hook,
         kind: str,
-        attach: Attach,
     ) -> None:
         self.levels = levels
         self.unit = clock.unit
         self.epoch = 0
         self.unmatched = 0
         self._clock = clock
-        self._log = forward_log
         self._hook = hook
         self._kind = kind
-        self._attach = attach
         self._scored = False  # whether anything was
         pruners = [level.pruner for level in levels.values() if level.pruner is not None]
         self._epochs = max(pruner.schedule.all_epochs for pruner in pruners)
         self._began = 0  # the newest pass when the epoch began
         self._calls = 0  # of what is hooked, before the pass under way
-        self._refused = 0  # times that a first epoch without a score was refused
+        self._refused = False  # whether a first epoch without a score was
         self._told: set[str] = set()  # of what the user has been warned, and need not be again
         self._valid_pass = Pass()  # the newest
         self._valid_epoch = 0  # when it began
@@ -141,8 +132,28 @@ class DropInPruner(SharedOnCopy):
                     "bdp_ext.prune was given; build it over the same data set and all of its "
                     "indices, live or not."
                 )
-        train, valid = self._attach(self, train_queue, valid_queue)
-        return train if valid is None else (train, valid)
+        return self.attach(train_queue, valid_queue)
+
+    def attach(self, train_queue: DataLoader[Any], valid_queue: DataLoader[Any] | None) -> Any:
+        """Loaders in place of these, which have been checked: one, or both."""
+        levels, recent, inputs = self.levels, self._hook.recent, self._kind == "model"
+        second = levels.get("valid")
+        inside: dict[str, Any] = {}
+        finder: LabelFinder | None = None
+        if isinstance(second, SharedLevel):
+            inside["dataset"] = Pairs(train_queue.dataset, second.dataset, second.reader)
+            inside["collate_fn"] = PairCollate(train_queue.collate_fn)
+            finder = PairFinder(levels["train"], second, recent, inputs=inputs)
+        elif self._kind != "observe":
+            finder = LabelFinder(levels["train"], recent, inputs=inputs)
+        train = prune_loader(train_queue, levels["train"], finder, self, inside)
+        self._clock.follow(train._recorder.__len__)
+        self._hook.follow(finder or self)
+        if valid_queue is None or second is None:
+            return train
+        if finder is not None:
+            finder = LabelFinder(second, recent, inputs=inputs)
+        return train, prune_loader(valid_queue, second, finder, self, {})
 
     def observe(self, level: str, index: Tensor, logits: Tensor, target: Tensor) -> None:
         """Score a batch oneself; a sample's first score in an epoch counts.
@@ -202,21 +213,19 @@ class DropInPruner(SharedOnCopy):
 
     # What loaders report.
 
-    def open(self) -> Pass:
-        """The training queue begins a pass."""
+    def open(self, level: str) -> Pass:
+        """The queue of a level begins a pass."""
+        if level == "valid":
+            self._valid_pass, self._valid_epoch = Pass(), self.epoch
+            return self._valid_pass
         self.on_next_batch()
-        if not (self.epoch or self._clock.begun or self._clock.idle() or self._log.reached):
-            self._calls = self._log.calls
+        if not (self.epoch or self._clock.begun or self._clock.idle() or self._hook.reached):
+            self._calls = self._hook.calls
         return self._clock.open()
-
-    def open_valid(self) -> Pass:
-        """The validation queue begins a pass."""
-        self._valid_pass, self._valid_epoch = Pass(), self.epoch
-        return self._valid_pass
 
     def on_next_batch(self) -> None:
         """The training queue is asked for the next batch."""
-        reached = len(self._log.reached)
+        reached = len(self._hook.reached)
         if reached >= GROUP or self._clock.may_be_over(reached):
             self.tick(next_batch=True)
 
@@ -235,9 +244,8 @@ class DropInPruner(SharedOnCopy):
     def _write_scores(self) -> None:
         """Score the forward passes that a backward pass has reached since: of each batch the first
         one of the epoch."""
-        counted: dict[Level, list[tuple[DrawnBatch, Tensor]]] = defaultdict(list)
-        for noted in self._log.take():
-            batch = noted.batch()
+        for noted in self._hook.take():
+            batch = noted.find()
             if batch is None:
                 self.unmatched += 1
                 continue
@@ -246,29 +254,22 @@ class DropInPruner(SharedOnCopy):
             if batch.scored == 0 and batch.level.name == "train":
                 self._clock.train(batch.of)
             batch.scored = noted.order
-            counted[batch.level].append((batch, noted.logits))
+            self._score(batch, noted.logits)
             self._scored = True
-        for level, passes in counted.items():
-            self._score(level, passes)
 
-    def _score(self, level: Level, passes: list[tuple[DrawnBatch, Tensor]]) -> None:
-        passes.reverse()  # last batch first: where a sample stands twice, the last row wins
-        index = torch.cat([batch.index for batch, _ in passes])
-        target = torch.cat([batch.labels for batch, _ in passes])
-        if not torch.equal(level.labels.index_select(0, index), target):
+    def _score(self, batch: DrawnBatch, logits: Tensor) -> None:
+        level = batch.level
+        if not torch.equal(level.labels.index_select(0, batch.index), batch.labels):
             raise RuntimeError(
                 f"bdp_ext.prune: the {level.name} loader yields other labels than its data set "
                 "keeps (a collate function or wrapper that changes them?); pass "
                 "labels=(train_labels, valid_labels) as the loaders yield them."
             )
-        logits = [logits.flatten(1) for _, logits in passes]
-        if len({each.device for each in logits}) > 1:
-            logits = [each.cpu() for each in logits]
-        level.observe(index, torch.cat(logits).cpu(), target)  # from a GPU at once
+        level.observe(batch.index, logits.flatten(1).cpu(), batch.labels)
 
     def _end_epoch(self) -> None:
         self.epoch += 1
-        self._began = self._log.calls
+        self._began = self._hook.calls
         self._hook.begun = True
         self._hook.over |= self.epoch + 1 >= self._epochs
         within_valid_pass = not self._valid_pass.over and self.epoch >= self._valid_epoch + 2
@@ -302,17 +303,17 @@ class DropInPruner(SharedOnCopy):
     def _check_idle(self) -> None:
         """Refuse a first epoch in which no training batch was scored; an evaluation, or a look at
         the data under `no_grad`, is none."""
-        looked = self._log.calls > self._calls and self.unmatched == 0 and not self._scored
+        looked = self._hook.calls > self._calls and self.unmatched == 0 and not self._scored
         observed = self._kind == "observe" or (self.unit == "manual" and self._scored)
         if observed or looked or not torch.is_grad_enabled():
             return
         if self._clock.idle() <= 1:  # one batch alone may have been fetched ahead
             return
-        if self._refused == 0:
-            self._refused = 1
+        if not self._refused:
+            self._refused = True
             raise RuntimeError(self._nothing_scored())
-        if self._refused == 1:  # and a loop that catches everything around `next` goes on
-            self._refused = 2
+        if "idle" not in self._told:  # a loop that catches everything around `next` goes on
+            self._told.add("idle")
             log.error("%s", self._nothing_scored())
 
     def _nothing_scored(self) -> str:
@@ -324,7 +325,7 @@ class DropInPruner(SharedOnCopy):
             )
         what = "model" if self._kind == "model" else "criterion"
         argument = "model" if self._kind == "model" else "loss"
-        if self._log.calls == self._calls:
+        if self._hook.calls == self._calls:
             return (
                 f"bdp_ext.prune: the {what} was never called in the first epoch; pass the {what} "
                 "object that the loop calls (train_queue.pruner.watch(it) when it is built later), "

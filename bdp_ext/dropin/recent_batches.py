@@ -1,8 +1,8 @@
 """The batches drawn lately: which samples, which labels, and how to know them again."""
 
-import weakref
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
@@ -15,51 +15,38 @@ from bdp_ext.dropin.level import Level
 KEPT = 16
 """Batches of each level."""
 FINGERPRINT = 16
-"""Values of each input that tell batches apart when the loop has copied them to a device."""
+"""Values of each input that tell batches apart."""
 
 
+@dataclass(eq=False)
 class DrawnBatch:
     """A batch of one level, as the loop got it.
 
-    Args:
+    Attributes:
         level: its level.
         of: the pass of its queue that it belongs to.
         index: [B] int64, its samples, as the data set numbers them.
         target: [B] the loader's own label tensor; kept, so that its address stays its own.
-
-    Attributes:
-        input: the input tensor, where batches are known by it.
+        fingerprint: of its input, where batches are known by that.
         scored: the number of the forward pass that it was last scored by; 0: it never was.
     """
 
-    input: weakref.ref[Tensor] | None = None
-
-    def __init__(self, level: Level, of: Pass, index: Tensor, target: Tensor) -> None:
-        self.level = level
-        self.of = of
-        self.index = index
-        self.target = target
-        self.scored = 0
+    level: Level
+    of: Pass
+    index: Tensor
+    target: Tensor
+    fingerprint: Tensor | None = None
+    scored: int = 0
 
     @cached_property
     def labels(self) -> Tensor:
         """[B] int64 on the CPU, its classes."""
         return classes(self.target)
 
-    def check(self) -> None:
-        """Refuse another number of labels than of samples."""
-        if self.target.numel() != len(self.index):
-            raise RuntimeError(
-                f"bdp_ext.prune: the {self.level.name} loader drew {len(self.index)} samples "
-                f"and yielded {self.target.numel()} labels (a collate function that drops or "
-                "repeats samples?); let it keep one row per sample."
-            )
-
-    def know_by(self, inputs: Tensor) -> None:
-        """Keep what its input tensor [B, ...], or a copy of it on a device, is known by."""
-        self.input = weakref.ref(inputs)
-        self.version = inputs._version
-        self.fingerprint = fingerprint(inputs)
+    @cached_property
+    def values(self) -> Tensor | None:
+        """Its fingerprint on the CPU; a loader may yield tensors of a GPU."""
+        return None if self.fingerprint is None else self.fingerprint.cpu()
 
 
 class RecentBatches:
@@ -87,13 +74,6 @@ class RecentBatches:
                 return batch
         return None
 
-    def by_input(self, inputs: Tensor) -> DrawnBatch | None:
-        """The batch whose input tensor this is, unchanged."""
-        for batch in self.snapshot():
-            if batch.input is not None and batch.input() is inputs:
-                return batch if batch.version == inputs._version else None
-        return None
-
     def snapshot(self) -> tuple[DrawnBatch, ...]:
         """All of them, the newest of each level first."""
         return tuple(chain.from_iterable(self._levels.values()))
@@ -117,9 +97,9 @@ def same_input(candidates: Sequence[DrawnBatch], inputs: Tensor) -> DrawnBatch |
         [
             batch
             for batch in candidates
-            if batch.input is not None
-            and batch.fingerprint.shape == inputs.shape
-            and torch.equal(batch.fingerprint.to(inputs.dtype), inputs)
+            if batch.values is not None
+            and batch.values.shape == inputs.shape
+            and torch.equal(batch.values.to(inputs.dtype), inputs)
         ]
     )
 

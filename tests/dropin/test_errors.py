@@ -1,10 +1,13 @@
 """What `bdp_ext.prune` refuses: one sentence that names the fix, at the call or in the first
 epoch."""
 
+from functools import partial
+from itertools import islice
+
 import pytest
 import torch
 import torch.nn.functional as F
-from common import BATCH, Images, Network, numbers, queues
+from common import BATCH, Images, Network, loop, numbers, queues
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -42,6 +45,46 @@ class Infinite(torch.utils.data.Sampler):
 class HalfBatches(Half):
     def __iter__(self):
         return iter([[i, i + 2] for i in range(0, 80, 4)])
+
+
+class Named(Half):
+    """Draws more than a number."""
+
+    indices = range(80)
+
+    def __iter__(self):
+        return ((index, "crop") for index in self.indices)
+
+
+class Cropped(Images):
+    def __getitem__(self, index):
+        return super().__getitem__(index[0])
+
+
+class Shifted(Images):
+    """Yields other labels than it keeps."""
+
+    def __getitem__(self, index):
+        images, label = super().__getitem__(index)
+        return images, (label + 1) % 4
+
+
+class Hidden:
+    """A batch that keeps its tensors to itself."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+
+class Auxiliary(Network):
+    def forward(self, images):
+        logits = super().forward(images)
+        return logits, 2 * logits
+
+
+class Mean(nn.Module):
+    def forward(self, logits, target):
+        return logits.mean()
 
 
 def call(train=None, valid=None, **options):
@@ -106,47 +149,36 @@ def test_observe_without_a_pruner(monkeypatch):
         bdp_ext.observe("train", None, None, None)
 
 
-def loop(train_queue, valid_queue, loss, epochs=1, model=None):
-    model = model or Network()
-    for _ in range(epochs):
-        for (images, target), (search, labels) in zip(train_queue, valid_queue, strict=False):
-            for x, y in ((images, target), (search, labels)):
-                loss(model(x), y).backward()
-
-
-def drawn_by_next_iter(train_queue, loss, model):
-    for _ in range(2 * len(train_queue)):
-        images, target = next(iter(train_queue))
-        loss(model(images), target).backward()
-
-
-def broken_off(train_queue, loss, model):
-    for _ in range(2):
-        for _, (images, target) in zip(range(2), train_queue, strict=False):
-            loss(model(images), target).backward()
-
-
 def whole(train_queue, loss, model):
     for images, target in train_queue:
         loss(model(images), target).backward()
 
 
+def broken_off(train_queue, loss, model):
+    for _ in range(2):
+        whole(islice(train_queue, 2), loss, model)
+
+
+def drawn_by_next_iter(train_queue, loss, model):
+    whole((next(iter(train_queue)) for _ in range(2 * len(train_queue))), loss, model)
+
+
 @pytest.mark.parametrize("epoch", [whole, broken_off, drawn_by_next_iter])
 def test_a_criterion_never_called_is_said_at_the_end_of_the_first_epoch(epoch):
-    train_queue, _valid_queue = call()
-    with pytest.raises(RuntimeError, match="never called in the first epoch; pass the criterion"):
-        epoch(train_queue, nn.CrossEntropyLoss(), Network())
-    assert train_queue.pruner.epoch == 0
-
-
-def test_a_criterion_called_only_before_the_first_epoch():
     criterion, model = nn.CrossEntropyLoss(), Network()
     train_queue, valid_queue = call(loss=criterion)
     with torch.no_grad():
-        for images, target in valid_queue:
+        for images, target in valid_queue:  # before the first epoch does not count
             criterion(model(images), target)
     with pytest.raises(RuntimeError, match="never called in the first epoch; pass the criterion"):
-        whole(train_queue, nn.CrossEntropyLoss(), model)
+        epoch(train_queue, nn.CrossEntropyLoss(), model)
+    assert train_queue.pruner.epoch == 0
+
+
+def test_a_model_never_called():
+    train_queue, valid_queue = call(loss=None, model=Network())
+    with pytest.raises(RuntimeError, match="the model was never called in the first epoch"):
+        loop(train_queue, valid_queue, F.cross_entropy)
 
 
 def test_weights_trained_with_another_criterion():
@@ -154,14 +186,12 @@ def test_weights_trained_with_another_criterion():
     train_queue, valid_queue = call(loss=criterion)
     model = Network()
 
-    def epoch():
-        for images, target in train_queue:
-            search, labels = next(iter(valid_queue))
-            criterion(model(search), labels).backward()
-            smooth(model(images), target).backward()
+    def both(logits, target):
+        search, labels = next(iter(valid_queue))
+        return criterion(model(search), labels) + smooth(logits, target)
 
     with pytest.raises(RuntimeError, match=r"pass both, as in .*\(criterion, other_criterion\)"):
-        epoch()
+        whole(train_queue, both, model)
 
 
 def test_weights_observed_and_alpha_hooked():
@@ -193,12 +223,6 @@ def test_new_loaders_draw_the_same_samples():
     assert again.unpruned is train_queue.unpruned
 
 
-def test_a_model_never_called():
-    train_queue, valid_queue = call(loss=None, model=Network())
-    with pytest.raises(RuntimeError, match="the model was never called in the first epoch"):
-        loop(train_queue, valid_queue, F.cross_entropy)
-
-
 def test_statistics_before_the_search():
     train_queue, valid_queue = call(loss=(criterion := nn.CrossEntropyLoss()))
     with pytest.raises(RuntimeError, match=r"for statistics of the data iterate .*unpruned"):
@@ -209,15 +233,36 @@ def test_statistics_before_the_search():
     assert train_queue.pruner.epoch == 1
 
 
-def test_labels_that_are_no_batch_of_the_loaders():
-    criterion = nn.CrossEntropyLoss()
+def chunks(criterion, logits, target):
+    return sum(criterion(a, b) for a, b in zip(logits.split(4), target.split(4), strict=True))
+
+
+def soft(criterion, logits, target):
+    return criterion(logits, F.one_hot(target, logits.shape[1]).float())
+
+
+def mixup(criterion, logits, target):
+    return 0.7 * criterion(logits, target) + 0.3 * criterion(logits, target.flip(0))
+
+
+def per_pixel(criterion, logits, target):
+    return criterion(logits[:, :, None].expand(-1, -1, 3), target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "criterion", "fix"),
+    [
+        (chunks, nn.CrossEntropyLoss, "never with the labels of a batch"),
+        (soft, nn.CrossEntropyLoss, "without one class per sample"),
+        (mixup, nn.CrossEntropyLoss, "two different targets"),
+        (per_pixel, Mean, r"logits must be \[batch, classes\]"),
+    ],
+)
+def test_refuses_a_call_of_the_criterion(loss, criterion, fix):
+    criterion = criterion()
     train_queue, valid_queue = call(loss=criterion)
-
-    def chunks(logits, target):
-        return sum(criterion(a, b) for a, b in zip(logits.split(4), target.split(4), strict=True))
-
-    with pytest.raises(RuntimeError, match="never with the labels of a batch"):
-        loop(train_queue, valid_queue, chunks)
+    with pytest.raises(RuntimeError, match=fix):
+        loop(train_queue, valid_queue, partial(loss, criterion))
 
 
 def test_inputs_changed_in_place():
@@ -227,98 +272,38 @@ def test_inputs_changed_in_place():
         whole(train_queue, F.cross_entropy, lambda images: model(images.sub_(0.5)))
 
 
-def test_soft_targets():
-    criterion = nn.CrossEntropyLoss()
-    train_queue, valid_queue = call(loss=criterion)
-    with pytest.raises(RuntimeError, match="without one class per sample"):
-        loop(train_queue, valid_queue, lambda z, y: criterion(z, F.one_hot(y, z.shape[1]).float()))
-
-
-def test_mixup():
-    criterion = nn.CrossEntropyLoss()
-    train_queue, valid_queue = call(loss=criterion)
-    with pytest.raises(RuntimeError, match="two different targets"):
-        loop(
-            train_queue,
-            valid_queue,
-            lambda z, y: 0.7 * criterion(z, y) + 0.3 * criterion(z, y.flip(0)),
-        )
-
-
-def test_a_collate_function_that_mixes_labels():
-    def mixed(items):
-        images, labels = torch.utils.data.default_collate(items)
-        return images, F.one_hot(labels, 4).float()
-
-    train_queue, _ = call(train=DataLoader(Images(), BATCH, collate_fn=mixed))
-    with pytest.raises(RuntimeError, match="yields no class per sample"):
-        next(iter(train_queue))
-
-
-def test_a_collate_function_that_drops_samples():
-    criterion = nn.CrossEntropyLoss()
-    train_queue, _ = call(
-        train=DataLoader(
-            Images(),
-            BATCH,
-            collate_fn=lambda items: torch.utils.data.default_collate(
-                items[: len(items) - (items[0][0][0, 0, 0] > 0).int()]
-            ),
-        ),
-        loss=criterion,
-    )
-    batches = iter(train_queue)
-    step(criterion, next(batches)[1])
-    with pytest.raises(RuntimeError, match="drew 16 samples and yielded 15 labels"):
-        step(criterion, next(batches)[1])
-
-
-def step(criterion, target):
-    criterion(2 * torch.zeros(len(target), 10, requires_grad=True), target).backward()
-
-
-def test_a_batch_that_keeps_its_tensors_to_itself():
-    class Hidden:
-        def __init__(self, samples):
-            self.samples = samples
-
-    train_queue, _ = call(DataLoader(Images(), BATCH, collate_fn=Hidden))
-    with pytest.raises(RuntimeError, match=r"no tensor .* yields, a Hidden; .* with keys"):
-        next(iter(train_queue))
-
-
-def test_labels_that_the_data_set_keeps_are_not_those_it_yields():
-    class Shifted(Images):
-        def __getitem__(self, index):
-            images, label = super().__getitem__(index)
-            return images, (label + 1) % 4
-
-    train_queue, _ = call(train=DataLoader(Shifted(), BATCH))
-    with pytest.raises(RuntimeError, match="labels other than its data set keeps"):
-        next(iter(train_queue))
-
-
-def test_logits_that_are_no_matrix():
-    class Mean(nn.Module):
-        def forward(self, logits, target):
-            return logits.mean()
-
-    criterion = Mean()
-    train_queue, valid_queue = call(loss=criterion)
-    with pytest.raises(RuntimeError, match=r"logits must be \[batch, classes\]"):
-        loop(train_queue, valid_queue, lambda z, y: criterion(z[:, :, None].expand(-1, -1, 3), y))
-
-
 def test_a_model_with_several_outputs():
-    class Auxiliary(Network):
-        def forward(self, images):
-            logits = super().forward(images)
-            return logits, 2 * logits
-
     model = Auxiliary()
     train_queue, valid_queue = call(loss=None, model=model)
     with pytest.raises(RuntimeError, match="say which with logits="):
         loop(train_queue, valid_queue, lambda z, y: F.cross_entropy(z[0], y), model=model)
+
+
+def mixed(items):
+    images, labels = torch.utils.data.default_collate(items)
+    return images, F.one_hot(labels, 4).float()
+
+
+def one_dropped(items):
+    return torch.utils.data.default_collate(
+        items if numbers(items[0][0][None]) == [0] else items[1:]
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "fix"),
+    [
+        (Images(), {"collate_fn": mixed}, RuntimeError, "yields no class per sample"),
+        (Images(), {"collate_fn": one_dropped}, RuntimeError, "drew 16 samples and yielded 15"),
+        (Images(), {"collate_fn": Hidden}, RuntimeError, r"no tensor .* a Hidden; .* with keys"),
+        (Shifted(), {}, RuntimeError, "labels other than its data set keeps"),
+        (Cropped(), {"sampler": Named()}, TypeError, r"a sampler draws \(0, 'crop'\), and samples"),
+    ],
+)
+def test_refuses_a_batch(data, options, error, fix):
+    train_queue, _ = call(train=DataLoader(data, BATCH, **options))
+    with pytest.raises(error, match=fix):
+        list(train_queue)
 
 
 def test_a_batch_sampler_that_draws_a_part():
@@ -358,22 +343,3 @@ def test_auxiliary_heads_and_label_smoothing_score_the_first_call_against_the_cl
     index = (images[:, 0, 0, 0] * 1024).round().long()
     scores = level.pruner.window.scores[0, level.position[index]]
     assert torch.equal(scores, bdp_ext.ops.el2n(logits, target))
-
-
-def test_samples_are_numbers():
-    class Named(torch.utils.data.Sampler):
-        indices = range(80)
-
-        def __iter__(self):
-            return ((index, "crop") for index in range(80))
-
-        def __len__(self):
-            return 80
-
-    class Cropped(Images):
-        def __getitem__(self, index):
-            return super().__getitem__(index[0])
-
-    train_queue, _valid_queue = call(train=DataLoader(Cropped(), BATCH, sampler=Named()))
-    with pytest.raises(TypeError, match=r"a sampler draws \(0, 'crop'\), and samples are known"):
-        next(iter(train_queue))

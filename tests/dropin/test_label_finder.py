@@ -31,6 +31,6 @@ def test_samples_are_known_whatever_their_integers_are(kind):
     loader = DataLoader(data, batch_sampler=Batches(kind))
     queue = bdp_ext.prune(loader, loss=nn.CrossEntropyLoss(), epochs=5, level="train")
     next(iter(queue))
-    (batch,) = queue.pruner._log.recent.snapshot()
+    (batch,) = queue.pruner._hook.recent.snapshot()
     assert batch.index.tolist() == [3, 0, 5]
     assert batch.target.tolist() == [0, 0, 2]

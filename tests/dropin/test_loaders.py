@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 import torch
-from common import CLASSES, Images, Network, numbers, queues
+from common import CLASSES, Images, Network, loop, numbers, queues
 from torch import nn
 from torch.utils.data import (
     BatchSampler,
@@ -19,7 +19,6 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
-    SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -66,6 +65,13 @@ class Numbered(Images):
         return (*super().__getitem__(int(index)), int(index))
 
 
+class Listed(Numbered):
+    """Makes the batches itself."""
+
+    def __getitem__(self, index):
+        return self.images[index], torch.tensor(self.targets)[index], torch.tensor(index)
+
+
 class Rebuilt(DataLoader):
     """A loader class of the user's own."""
 
@@ -76,16 +82,12 @@ class Rebuilt(DataLoader):
 LOADERS = {
     "random": lambda d: DataLoader(d, SIZE, shuffle=True),
     "sequential": lambda d: DataLoader(d, SIZE, sampler=SequentialSampler(d)),
-    "subset": lambda d: DataLoader(d, SIZE, sampler=SubsetRandomSampler(range(N))),
     "weighted": lambda d: DataLoader(d, SIZE, sampler=WeightedRandomSampler([1.0] * N, N)),
-    "replacement": lambda d: DataLoader(
-        d, SIZE, sampler=RandomSampler(d, replacement=True, num_samples=N)
-    ),
     "fewer": lambda d: DataLoader(d, SIZE, sampler=RandomSampler(d, num_samples=N // 2)),
     "distributed": lambda d: DataLoader(d, SIZE, sampler=DistributedSampler(d, 2, 0)),
     "drop_last": lambda d: DataLoader(d, SIZE, shuffle=True, drop_last=True),
-    "batch_sampler": lambda d: DataLoader(
-        d, batch_sampler=BatchSampler(RandomSampler(d), SIZE, False)
+    "listed": lambda d: DataLoader(
+        Listed(N), sampler=BatchSampler(RandomSampler(d), SIZE, False), batch_size=None
     ),
     "own_batches": lambda d: DataLoader(d, batch_sampler=Own(N)),
     "own_class": lambda d: Rebuilt(d, SIZE, shuffle=True),
@@ -158,7 +160,7 @@ def test_draws_live_samples_in_as_many_batches_as_it_says(name):
     assert queue.dataset is loader.dataset
     assert queue.batch_size == loader.batch_size
     parameter = weight()
-    repeats = name in ("weighted", "replacement", "fewer", "distributed")
+    repeats = name in ("weighted", "fewer", "distributed")
     for epoch in range(5):
         live = queue.pruner.live_indices["train"].tolist()
         length = len(queue)
@@ -199,36 +201,12 @@ def test_a_pruned_sample_leaves_the_pass_under_way():
     criterion, model = nn.CrossEntropyLoss(), Network()
     train_queue, valid_queue = bdp_ext.prune(train_queue, valid_queue, criterion, epochs=4)
     for _ in range(2):
-        batches = iter(valid_queue)
-        for (images, target), (search, labels) in zip(train_queue, batches, strict=False):
-            criterion(model(images), target).backward()
-            criterion(model(search), labels).backward()
+        loop(train_queue, iter(valid_queue), criterion, model=model)
     pending = iter(valid_queue)
     live = set(train_queue.pruner.live_indices["valid"].tolist())
     assert len(live) == 80 - 24
     seen = {number for images, _ in pending for number in numbers(images)}
     assert seen == live
-
-
-def test_batches_made_by_the_data_set():
-    class Listed(Numbered):
-        def __getitem__(self, index):
-            return self.images[index], torch.tensor(self.targets)[index], torch.tensor(index)
-
-    data = Listed(N)
-    sampler = BatchSampler(RandomSampler(data), SIZE, False)
-    criterion, parameter = nn.CrossEntropyLoss(), weight()
-    queue = bdp_ext.prune(
-        DataLoader(data, sampler=sampler, batch_size=None),
-        loss=criterion,
-        epochs=3,
-        level="train",
-    )
-    for _ in range(3):
-        live = queue.pruner.live_indices["train"].tolist()
-        drawn, _ = train(queue, criterion, parameter)
-        assert sorted(chain(*drawn)) == live
-    assert len(live) == N - 18
 
 
 def test_two_passes_at_once():
@@ -238,7 +216,7 @@ def test_two_passes_at_once():
     one, two = next(first), next(second)
     next(first), next(second)
     assert one[2].tolist() != two[2].tolist()
-    recent = queue.pruner._log.recent.snapshot()
+    recent = queue.pruner._hook.recent.snapshot()
     for drawn, batch in zip(recent[:1:-1], (one, two), strict=True):
         assert drawn.index.equal(batch[2])
 
@@ -258,7 +236,7 @@ def test_failing_batches_do_not_shift_the_samples():
         except KeyError:
             continue
     assert [batch[2][0].item() for batch in good] == [8, 24, 32, 40, 48, 56]
-    for drawn, batch in zip(reversed(queue.pruner._log.recent.snapshot()), good, strict=True):
+    for drawn, batch in zip(reversed(queue.pruner._hook.recent.snapshot()), good, strict=True):
         assert drawn.index.equal(batch[2])
 
 
@@ -286,24 +264,18 @@ def test_state_resumes_to_the_same_samples():
     assert whole.pruner.report() == resumed.pruner.report()
 
 
-def test_only_one_level():
-    for level, other in (("train", "valid"), ("valid", "train")):
-        train_queue, valid_queue = queues()
-        criterion, model = nn.CrossEntropyLoss(), Network()
-        train_queue, valid_queue = bdp_ext.prune(
-            train_queue, valid_queue, criterion, epochs=3, level=level
-        )
-        for _ in range(3):
-            for (images, target), (search, labels) in zip(train_queue, valid_queue, strict=False):
-                criterion(model(images), target).backward()
-                criterion(model(search), labels).backward()
-        sizes = {name: len(live) for name, live in train_queue.pruner.live_indices.items()}
-        assert sizes == {level: 56, other: 80}
+@pytest.mark.parametrize(("level", "other"), [("train", "valid"), ("valid", "train")])
+def test_only_one_level(level, other):
+    criterion = nn.CrossEntropyLoss()
+    both = bdp_ext.prune(*queues(), criterion, epochs=3, level=level)
+    loop(*both, criterion, epochs=3)
+    sizes = {name: len(live) for name, live in both[0].pruner.live_indices.items()}
+    assert sizes == {level: 56, other: 80}
 
 
 def test_a_hooked_criterion_can_be_copied_and_pickled():
     queue, _, criterion = pruned("random", prune_train=0)
-    watch = queue.pruner._log
+    watch = queue.pruner._hook
     copied = copy.deepcopy(nn.Sequential(criterion))
     copied[0](torch.randn(2, 3), torch.tensor([0, 1]))
     assert watch.calls == 1
@@ -313,7 +285,7 @@ def test_a_hooked_criterion_can_be_copied_and_pickled():
 
 def test_hooks_go_silent_with_their_loaders():
     queue, _, criterion = pruned("random", prune_train=0)
-    watch = queue.pruner._log
+    watch = queue.pruner._hook
     del queue
     gc.collect()
     criterion(torch.randn(2, 3), torch.tensor([0, 1]))

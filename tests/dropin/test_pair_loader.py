@@ -111,7 +111,7 @@ def test_refuses_what_it_cannot_follow(data):
 
 
 def test_any_live_sample_takes_the_place_of_a_pruned_one():
-    reader = Reader(torch.zeros(100, dtype=torch.bool), torch.arange(100), torch.zeros(1).long())
+    reader = Reader(100)
     live = torch.arange(0, 100, 3)
     reader.renew(live)
     assert [reader.instead(index, 5) for index in live.tolist()] == live.tolist()

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from common import Network, queues
+from common import Network, loop, queues
 from torch import nn
 
 import bdp_ext
-from dropin.test_errors import call, loop
+from dropin.test_errors import call
 
 
 def test_alpha_trained_with_another_criterion_is_said_once(caplog):

@@ -44,17 +44,3 @@ def test_voe_follows_the_last_k_epochs_also_of_samples_not_seen():
                 expected = known.var(correction=0).float().item()
                 assert window.voe[sample].item() == pytest.approx(expected, rel=1e-5, abs=1e-12)
         window.advance()
-
-
-def test_state_round_trip():
-    window, other = ErrorWindow(2, 3), ErrorWindow(2, 3)
-    window.record(*batch(0, 1))
-    window.advance()
-    window.record(*batch(1, 2, seed=1))
-    other.load_state_dict(window.state_dict())
-    for one in (window, other):
-        one.record(*batch(0, 1, seed=2))
-        one.refresh_unseen()
-    assert torch.equal(window.scores.nan_to_num(9), other.scores.nan_to_num(9))
-    assert torch.equal(window.voe.nan_to_num(9), other.voe.nan_to_num(9))
-    assert window.slot == other.slot

@@ -1,13 +1,10 @@
 """Accelerate, in one process and in two (gloo): prepared loaders are pruned inside."""
 
 import os
-import socket
-import subprocess
-import sys
 
 import torch
 from accelerate import Accelerator
-from common import BATCH, IMAGES, Network, Oracle, subset_queues
+from common import BATCH, IMAGES, Network, Oracle, run_ranks, subset_queues
 
 from bdp_ext.integrations.accelerate import prune
 
@@ -58,15 +55,4 @@ def main():
 if __name__ == "__main__":
     main()
     if "RANK" not in os.environ:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        started = [
-            subprocess.Popen(
-                [sys.executable, __file__],
-                env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
-            )
-            for rank in "01"
-        ]
-        assert [process.wait() for process in started] == [0, 0]
+        run_ranks(__file__)

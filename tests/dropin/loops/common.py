@@ -1,6 +1,11 @@
 """What the loops share: images that carry their number, a small supernet, and an oracle that knows
 which forward pass of which sample must have been scored, and which samples must be left."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -217,6 +222,29 @@ def begin(epochs, model=None, criterion=None, given=None, hooked=None, oracle=No
     search = Search(train_queue.pruner, **{"prunings": prunings, **(oracle or {})})
     search.set_up(model, criterion)
     return search, train_queue, valid_queue
+
+
+def loop(train_queue, valid_queue, loss, epochs=1, model=None):
+    """Epochs of both queues zipped, without optimisers."""
+    model = model or Network()
+    for _ in range(epochs):
+        for batches in zip(train_queue, valid_queue, strict=False):
+            for images, target in batches:
+                loss(model(images), target).backward()
+
+
+def run_ranks(script, ranks=2):
+    """A script once for each rank, which meet at a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = []
+    for rank in map(str, range(ranks)):
+        environment = {**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank}
+        command = [sys.executable, "-W", "error", script]
+        started.append(subprocess.Popen(command, env=environment))
+    assert [process.wait() for process in started] == [0] * ranks
 
 
 def halves():

@@ -2,13 +2,10 @@
 as many batches."""
 
 import os
-import subprocess
-import sys
-import tempfile
 
 import torch
 import torch.distributed as dist
-from common import Network, subset_queues
+from common import Network, run_ranks, subset_queues
 from torch.utils.data import DataLoader, DistributedSampler
 
 import bdp_ext
@@ -16,8 +13,8 @@ import bdp_ext
 EPOCHS, RANKS = 5, 2
 
 
-def main(rank, file):
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=RANKS)
+def main(rank):
+    dist.init_process_group("gloo")
     torch.manual_seed(0)
     criterion = torch.nn.CrossEntropyLoss()
     model = Network(criterion)
@@ -60,13 +57,7 @@ def main(rank, file):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(int(sys.argv[1]), sys.argv[2])
+    if "RANK" in os.environ:
+        main(int(os.environ["RANK"]))
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-W", "error", __file__]
-            started = [
-                subprocess.Popen([*command, str(rank), os.path.join(folder, "meet")])
-                for rank in range(RANKS)
-            ]
-            assert [process.wait() for process in started] == [0] * RANKS
+        run_ranks(__file__, RANKS)
