@@ -3,9 +3,9 @@ one, as a markdown table.
 
     python bench/operations.py > table.md    # one thread, about a quarter of an hour
 
-Both take turns in one process, every supernet is built once, and a ratio is that of two steps that
-follow each other. Without an operation a step computes what the search would if it were gone:
-torch's own, in the fastest form that was found.
+All take turns in one process, every supernet is built once, and a ratio is that of two steps of a
+round. Without an operation a step computes what the search would if it were gone: torch's own, in
+the fastest form that was found.
 """
 
 import os
@@ -15,19 +15,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from unittest.mock import patch
 
 import _supernets
 import torch
+from _report import spread
+from _rounds import Implementation, alternate
+from _supernets import Size
+from bench_node_sum import weighted_norms
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from bdp_ext import ops
 from bdp_ext.spaces import conv3x3, depthwise
 
-SUPERNETS = [  # space, method, channels, cells, batch
+SUPERNETS: list[Size] = [
     ("nas-bench-201", "darts", 16, 5, 64),
     ("darts", "darts", 16, 8, 16),
     ("darts", "darts", 16, 8, 64),
@@ -38,18 +42,6 @@ Off = Callable[[], AbstractContextManager[object]]
 
 def never(*_: object) -> bool:
     return False
-
-
-def weighted_norms(
-    inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float = 1e-5
-) -> Tensor:
-    """The weight is the batch norm's scale, so that no normalised value is kept."""
-    total: Tensor | None = None
-    for x, scale, norm in zip(inputs, weight, normed, strict=True):
-        gamma = scale.repeat(x.shape[1])  # not expand: torch 2.14's backward takes its stride for 1
-        y = batch_norm(x, None, None, gamma, None, True, eps=eps) if norm else scale * x
-        total = y if total is None else total.add_(y)
-    return total
 
 
 class NormRelu:
@@ -72,11 +64,13 @@ class NormRelu:
 
 
 def no_norm_relu() -> AbstractContextManager[object]:
-    instead, stack = NormRelu(), ExitStack()
-    stack.enter_context(patch.object(ops, "norm_relu", instead.forward))
-    stack.enter_context(patch.object(ops, "norm_relu_with_moments", instead.with_moments))
-    stack.enter_context(patch.object(ops, "norm_relu_backward", instead.backward))
-    return stack
+    instead = NormRelu()
+    return patch.multiple(
+        ops,
+        norm_relu=instead.forward,
+        norm_relu_with_moments=instead.with_moments,
+        norm_relu_backward=instead.backward,
+    )
 
 
 OFF: dict[str, Off] = {
@@ -91,44 +85,14 @@ USED = {
 }
 
 
-def seconds(step: Callable[[], object]) -> float:
-    begin = time.process_time()
-    step()
-    return time.process_time() - begin
-
-
-def measure(size: tuple, rounds: int) -> tuple[float, dict[str, list[float]]]:
+def row(size: Size, rounds: int) -> str:
     """Seconds of a step with all operations, and how many times as long it takes without one."""
-    step = _supernets.our_step(*size, fused=True)
-    step()
-    whole = []
-    ratios: dict[str, list[float]] = {op: [] for op in USED[size[0]]}
-    for turn in range(rounds + 1):  # the first one is for warming up
-        for op, found in ratios.items():
-            spent = {}
-            for on in (True, False) if turn % 2 else (False, True):
-                if on:
-                    spent[on] = seconds(step)
-                else:
-                    with OFF[op]():
-                        spent[on] = seconds(step)
-            if turn:
-                whole.append(spent[True])
-                found.append(spent[False] / spent[True])
-    return statistics.median(whole), ratios
-
-
-def cell(ratios: list[float] | None) -> str:
-    if ratios is None:
-        return "-"
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def row(size: tuple, rounds: int) -> str:
-    space, method, channels, cells, batch = size
-    whole, ratios = measure(size, rounds)
-    name = f"{space} {method}, C={channels}, {cells} cells, batch {batch}"
-    return " | ".join([f"| {name}", f"{whole:.2f}", *(cell(ratios.get(op)) for op in OFF)]) + " |"
+    step = _supernets.our_step(size)
+    off = {op: Implementation(step, OFF[op]) for op in USED[size[0]]}
+    found = alternate({"all": Implementation(step), **off}, rounds, time.process_time)
+    whole = f"{statistics.median(found['all']):.2f}"
+    cells = [spread(found[op], found["all"]) if op in off else "-" for op in OFF]
+    return f"| {' | '.join([_supernets.title(size), whole, *cells])} |"
 
 
 def main() -> None:

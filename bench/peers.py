@@ -37,11 +37,6 @@ class Net:
     logits: Callable[[Tensor], Tensor]
 
 
-def folder() -> Path | None:
-    """Where the checkouts are, if anywhere."""
-    return Path(os.environ["PEERS"]).expanduser() if os.environ.get("PEERS") else None
-
-
 @contextlib.contextmanager
 def importing(path: Path) -> Iterator[None]:
     """Imports from a repository's folder, and forgets its modules: each has a `model_search`."""
@@ -88,17 +83,19 @@ def beta_darts(path: Path, channels: int, cells: int) -> Net:
     return Net(network, network.get_weights(), network.arch_parameters(), forward)
 
 
-def find(space: str, method: str, channels: int, cells: int) -> Net | None:
-    """The peer of a supernet of ours, in its checkout; None where there is none."""
-    root = folder()
-    if root is None:
+PEERS = {
+    ("nas-bench-201", "darts"): ("AutoDL-Projects", autodl),
+    ("nas-bench-201", "beta-darts"): ("Beta-DARTS", beta_darts),
+    ("darts", "darts"): ("darts/cnn", quark0),
+    ("darts", "pc-darts"): ("PC-DARTS", quark0),
+}
+
+
+def find(space: str, method: str) -> Callable[[int, int], Net] | None:
+    """What makes the peer of a supernet of ours from channels and cells; None where there is no
+    checkout of it."""
+    folder, make = PEERS.get((space, method), ("", None))
+    path = Path(os.environ.get("PEERS", "")).expanduser() / folder
+    if make is None or "PEERS" not in os.environ or not path.is_dir():
         return None
-    if space == "nas-bench-201" and method == "darts" and (root / "AutoDL-Projects").is_dir():
-        return autodl(root / "AutoDL-Projects", channels, cells)
-    if space == "nas-bench-201" and method == "beta-darts" and (root / "Beta-DARTS").is_dir():
-        return beta_darts(root / "Beta-DARTS", channels, cells)
-    if space == "darts" and method == "darts" and (root / "darts").is_dir():
-        return quark0(root / "darts" / "cnn", channels, cells)
-    if space == "darts" and method == "pc-darts" and (root / "PC-DARTS").is_dir():
-        return quark0(root / "PC-DARTS", channels, cells)
-    return None
+    return partial(make, path)
