@@ -32,7 +32,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Batch:
+class DecodingBatch:
     """A batch that threads are decoding."""
 
     index: Tensor
@@ -60,7 +60,7 @@ class StreamedSet(ImageSet):
     size: int
     flip: bool
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _ahead: list[Batch] = field(default_factory=list, init=False, repr=False, compare=False)
+    _ahead: list[DecodingBatch] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def image_size(self) -> int:
@@ -101,13 +101,13 @@ class StreamedSet(ImageSet):
             return torch.empty(images, 0)
         return torch.rand(images, 4 * TRIES + 1, generator=generator)
 
-    def _take_ahead(self, index: Tensor, draws: Tensor) -> Batch | None:
+    def _take_ahead(self, index: Tensor, draws: Tensor) -> DecodingBatch | None:
         for place, batch in enumerate(self._ahead):
             if torch.equal(batch.index, index) and torch.equal(batch.draws, draws):
                 return self._ahead.pop(place)
         return None
 
-    def _start(self, index: Tensor, draws: Tensor) -> Batch:
+    def _start(self, index: Tensor, draws: Tensor) -> DecodingBatch:
         """Let the threads begin with a batch."""
         images = torch.empty(
             (len(index), 3, self.size, self.size),
@@ -123,7 +123,7 @@ class StreamedSet(ImageSet):
                 out[i] = self._decode(files[i], numbers[i])
 
         parts = [self._pool.submit(work, start) for start in range(0, len(files), CHUNK)]
-        return Batch(index, draws, images, parts)
+        return DecodingBatch(index, draws, images, parts)
 
     def _decode(self, file: str, numbers: list[float]) -> np.ndarray:
         """One image [size, size, 3], by its random numbers or, where there are none, the middle."""

@@ -28,7 +28,7 @@ STATES = ("k-2", "k-1", *map(str, range(NODES)))
 """Names of what a node can read: the two cells before, and the nodes."""
 
 
-class SupernetCell(nn.Module):
+class DartsSupernetCell(nn.Module):
     """Four nodes, each the sum of mixed ops over both inputs and all nodes before it.
 
     Args:
@@ -132,7 +132,7 @@ class DartsSupernet(Supernet):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
             self.cells.append(
-                SupernetCell(
+                DartsSupernetCell(
                     before_last,
                     last,
                     channels,

@@ -56,7 +56,7 @@ def drop_path(x: Tensor, probability: float) -> Tensor:
     return x * kept / (1 - probability)
 
 
-class FoundCell(nn.Module):
+class DartsCell(nn.Module):
     """A cell of a genotype; its nodes read two inputs each."""
 
     def __init__(
@@ -161,7 +161,7 @@ class DartsNetwork(nn.Module):
             inputs = genotype.reduce if reduction else genotype.normal
             concat = genotype.reduce_concat if reduction else genotype.normal_concat
             self.cells.append(
-                FoundCell(inputs, concat, before_last, last, channels, reduction, after_reduction)
+                DartsCell(inputs, concat, before_last, last, channels, reduction, after_reduction)
             )
             before_last, last, after_reduction = last, len(concat) * channels, reduction
             if number == self.auxiliary_at:

@@ -23,7 +23,7 @@ from bdp_ext.spaces.protocols import NAS_BENCH_201
 from bdp_ext.spaces.space import Edge, Names, Supernet
 
 
-class SupernetCell(nn.Module):
+class NasBench201SupernetCell(nn.Module):
     """Four nodes; each is the sum of mixed ops over all nodes before it."""
 
     def __init__(
@@ -89,7 +89,9 @@ class NasBench201Supernet(Supernet):
             width = channels * 2**stage
             if stage:
                 stages.append(Reduction(width // 2, width))
-            stages += [SupernetCell(width, channel_divisor, candidates) for _ in range(cells)]
+            stages += [
+                NasBench201SupernetCell(width, channel_divisor, candidates) for _ in range(cells)
+            ]
         self.stages = nn.ModuleList(stages)
         self.last = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(4 * channels, classes)
@@ -104,7 +106,7 @@ class NasBench201Supernet(Supernet):
         edge_weights = None if self.beta is None else normalise_edges(self.beta, INCOMING)
         x = self.stem(images)
         for block in self.stages:
-            if isinstance(block, SupernetCell):
+            if isinstance(block, NasBench201SupernetCell):
                 x = self.run_cell(block, x, weights, edge_weights, self.fused)
             else:
                 x = block(x)

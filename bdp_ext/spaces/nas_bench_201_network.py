@@ -8,7 +8,7 @@ from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, EDGES
 from bdp_ext.spaces.operations import Builder, ReluConvBn
 
 
-class FoundCell(nn.Module):
+class NasBench201Cell(nn.Module):
     """A cell with one operation an edge; `none` is no edge."""
 
     def __init__(
@@ -69,7 +69,7 @@ class NasBench201Network(nn.Module):
             width = channels * 2**stage
             if stage:
                 blocks.append(Reduction(width // 2, width))
-            blocks += [FoundCell(operations, width, candidates) for _ in range(cells)]
+            blocks += [NasBench201Cell(operations, width, candidates) for _ in range(cells)]
         self.features = nn.Sequential(*blocks, nn.BatchNorm2d(4 * channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(4 * channels, classes)
 

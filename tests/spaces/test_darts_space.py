@@ -9,7 +9,7 @@ from bdp_ext.spaces.darts import (
     EDGES,
     DartsSpace,
     DartsSupernet,
-    SupernetCell,
+    DartsSupernetCell,
     strongest_inputs,
 )
 from bdp_ext.spaces.genotype import parse
@@ -31,7 +31,7 @@ def test_parameters_are_those_of_the_public_code():
 @pytest.mark.parametrize("reduction", [False, True])
 def test_cell_is_the_weighted_sum_of_its_operations(reduction):
     torch.manual_seed(0)
-    cell = SupernetCell(12, 8, 4, reduction, after_reduction=False).double()
+    cell = DartsSupernetCell(12, 8, 4, reduction, after_reduction=False).double()
     inputs = (torch.randn(2, c, 8, 8, dtype=torch.float64) for c in (12, 8))
     before_last, last = inputs
     weights = torch.randn(14, 8, dtype=torch.float64).softmax(1)

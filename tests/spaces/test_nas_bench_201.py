@@ -13,7 +13,7 @@ from bdp_ext.spaces.nas_bench_201 import (
     EDGES,
     NasBench201Space,
     NasBench201Supernet,
-    SupernetCell,
+    NasBench201SupernetCell,
     format_cell,
     parse_cell,
 )
@@ -32,7 +32,7 @@ def test_parameters_are_those_of_the_authors_code():
 
 def test_cell_is_the_weighted_sum_of_its_operations():
     torch.manual_seed(0)
-    cell = SupernetCell(4).double()
+    cell = NasBench201SupernetCell(4).double()
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
     weights = torch.randn(6, 5, dtype=torch.float64).softmax(1)
     nodes = [x]

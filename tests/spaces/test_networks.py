@@ -11,7 +11,7 @@ import torch
 from bdp_ext.spaces import SPACES
 from bdp_ext.spaces.cost import multiply_adds, parameters
 from bdp_ext.spaces.darts_network import DartsNetwork, drop_path
-from bdp_ext.spaces.nas_bench_201 import NasBench201Supernet, SupernetCell
+from bdp_ext.spaces.nas_bench_201 import NasBench201Supernet, NasBench201SupernetCell
 from bdp_ext.spaces.nas_bench_201_cell import CANDIDATES, parse_cell
 from bdp_ext.spaces.nas_bench_201_network import NasBench201Network
 from bdp_ext.spaces.published import PUBLISHED
@@ -115,7 +115,7 @@ def _convolutions(supernet, chosen):
     yield supernet.stem[0].weight
     for block in supernet.stages:
         parts = [block]
-        if isinstance(block, SupernetCell):
+        if isinstance(block, NasBench201SupernetCell):
             parts = [edge.operations[k] for edge, k in zip(block.edges, chosen, strict=True)]
         for part in parts:
             yield from (weight for weight in part.parameters() if weight.dim() == 4)
