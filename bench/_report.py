@@ -40,19 +40,21 @@ def cpu_model() -> str:
 def table(results: list[Result]) -> str:
     """Markdown, a row for each case of one operation."""
     names = list(dict.fromkeys(name for r in results for name in (*r.wrong, *r.seconds)))
-    head = ["case", *names, *results[0].extra]
+    extra = list(dict.fromkeys(name for r in results for name in r.extra))
+    head = ["case", *names, *extra]
     lines = [
         f"## {results[0].op}",
         "",
-        "Time of a call, the median of alternating rounds; in brackets, how many times that of "
-        "the one in bold, within a round: median, least to most.",
+        "Time of a call, the median of alternating rounds; then, how many times that of the one in "
+        "bold within a round: median (least to most).",
         "",
         _row(head),
         _row(["---"] + ["---:"] * (len(head) - 1)),
     ]
     for result in results:
         cells = [_cell(result, name) for name in names]
-        lines.append(_row([result.case, *cells, *result.extra.values()]))
+        more = [result.extra.get(name, "-") for name in extra]
+        lines.append(_row([result.case, *cells, *more]))
     return "\n".join(lines)
 
 
@@ -63,13 +65,13 @@ def _cell(result: Result, name: str) -> str:
     time = duration(statistics.median(result.seconds[name]))
     if name == ours:
         return f"**{time}**"
-    return f"{time} ({spread(result.seconds[name], result.seconds[ours])})"
+    return f"{time}: {spread(result.seconds[name], result.seconds[ours])}"
 
 
 def spread(these: list[float], those: list[float]) -> str:
-    """How many times as long these take, within a round: median, least to most."""
+    """How many times as long these take, within a round: median (least to most)."""
     ratios = [a / b for a, b in zip(these, those, strict=True)]
-    return f"{statistics.median(ratios):.2f}x, {min(ratios):.2f} to {max(ratios):.2f}"
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """What `bdp_ext.prune` costs a search step: the hook and the bookkeeping, on one CPU thread.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE pytest bench/bench_dropin.py -s
+    pytest bench/bench_dropin.py -s
 
 A step of a search is timed without its network, so that what `bdp_ext.prune` adds is not lost in
 the noise of that: draw a batch of either level, call the criterion on logits of 64 x 10, go
@@ -14,13 +14,14 @@ import statistics
 import time
 from functools import cache
 
+import _supernets
 import pytest
 import torch
+from _rounds import Implementation, alternate
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 import bdp_ext
-from bdp_ext.spaces import SPACES
 
 BATCH, CLASSES, STEPS = 64, 10, 200
 LARGEST_SHARE = 1e-3
@@ -68,29 +69,15 @@ class Loop:
                 self.criterion(self.features + self.weight, target).backward()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def seconds(run) -> float:
-    begin = time.process_time()  # this thread's work, whoever else uses the machine
-    run()
-    return time.process_time() - begin
-
-
 def step_and_difference(copied: bool = False) -> tuple[float, float]:
     """Seconds of a step without its network, and what pruning adds to it."""
     plain, pruned = Loop(False, copied), Loop(True, copied)
-    plain()
     pruned()
     check(pruned)
-    times = [(seconds(plain), seconds(pruned)) for _ in range(15)]
-    step = statistics.median(one for one, _ in times)
-    return step / STEPS, statistics.median(more - one for one, more in times) / STEPS
+    loops = {"plain": Implementation(plain), "pruned": Implementation(pruned)}
+    found = alternate(loops, 15, time.process_time)
+    added = [more - one for one, more in zip(*found.values(), strict=True)]
+    return statistics.median(found["plain"]) / STEPS, statistics.median(added) / STEPS
 
 
 def check(pruned: Loop) -> None:
@@ -104,11 +91,9 @@ def check(pruned: Loop) -> None:
 
 @cache
 def supernet_step() -> float:
-    """Seconds of two passes of the DARTS supernet, once forward and back each."""
-    torch.manual_seed(0)
-    network = SPACES["darts"].supernet(channels=16, cells=8, classes=CLASSES)
-    images, target = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
-    return 2 * seconds(lambda: nn.functional.cross_entropy(network(images), target).backward())
+    """CPU seconds."""
+    step = _supernets.our_step(("darts", "darts", 16, 8, BATCH))
+    return statistics.median(alternate({"": Implementation(step)}, 3, time.process_time)[""])
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["as drawn", "copied"])
@@ -121,6 +106,6 @@ def test_share_of_a_search_step(capsys, copied):
             f"{'copied' if copied else 'as drawn'}: a step without its network {step * 1e6:.0f} "
             f"us, with bdp_ext.prune {more * 1e6:+.0f} us (median of 15 alternating epochs), "
             f"{more / whole:.4%} of a step of the DARTS supernet (C=16, 8 cells, batch {BATCH}; "
-            f"two passes: {whole:.1f} s)"
+            f"{whole:.1f} s)"
         )
     assert more < LARGEST_SHARE * whole

@@ -19,95 +19,72 @@ import sys
 import tempfile
 from pathlib import Path
 
-from repositories import CIFAR, Run, execute, write_cifar
+from repositories import CIFAR, SMALL, Run, execute, two_lines, write_cifar
 
-
-def two_lines(
-    epochs: str = "args.epochs",
-    criterion: str = "criterion",
-    queues: str = "train_queue, valid_queue",
-) -> str:
-    return f"import bdp_ext\n{queues} = bdp_ext.prune({queues}, {criterion}, epochs={epochs})"
-
-
-SMALL = "--data DATA --epochs 3 --batch_size 64 --init_channels 4 --layers 3"
 PT_DARTS = (
     "--name run --dataset CIFAR10 --epochs 3 --batch_size 64 --init_channels 2 --layers 3 "
     "--workers 0"
 )
-AFTER_LOADERS = r" *scheduler = torch\.optim\.lr_scheduler.*\n.*"
+SMALL_201 = SMALL.replace(" --layers 3", "")
 BETA_DARTS = [
     (r"N=5", "N=1"),
     (r" +# nasbench201\n(.*\n)+?\n( +writer\.add_scalars.*\n)+", ""),  # queries a large file
     (r"args\.save = '[^']*'\.format\([^)]*\)[^)]*\)", "args.save = 'run'"),
 ]
-LOADERS = r" *valid_loader = torch\.utils\.data\.DataLoader\((.*\n)+? +pin_memory=True\)"
+PT_LOADERS = r" *valid_loader = torch\.utils\.data\.DataLoader\((.*\n)+? +pin_memory=True\)"
+PT_LINES = two_lines("config.epochs", "net_crit", "train_loader, valid_loader")
+GET_LOADERS = r" *train_queue, valid_queue, .*get_train_val_loaders.*"
 RUNS = {
     "sgas_env_install.sh": [
-        Run("SGAS, loaders built anew", "cnn/train_search.py", AFTER_LOADERS,
-            two_lines("epochs") + "\npruner = train_queue.pruner",
+        Run("SGAS, loaders built anew", "cnn/train_search.py",
             "--data DATA --batch_size 64 --init_channels 2 --layers 2 --warmup_dec_epoch 2 "
             "--decision_freq 1",
+            two_lines("epochs") + "\npruner = train_queue.pruner",
             edits=[(r"post_train = 5", "post_train = 1"), (r", num_workers=2", ""),
                    (r"( +)# post validation",
                     r"\1train_queue, valid_queue = pruner.adopt(train_queue, valid_queue)")],
             epochs=11),
     ],
     "cnn/architect.py": [
-        Run("darts, first order", "cnn/train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL),
-        Run("darts, second order", "cnn/train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL + " --unrolled"),
+        Run("darts, first order", "cnn/train_search.py"),
+        Run("darts, second order", "cnn/train_search.py", SMALL + " --unrolled"),
     ],
     "model_search_imagenet.py": [
-        Run("PC-DARTS (alpha from epoch 15)", "train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL),
-        Run("PC-DARTS, alpha from epoch 1", "train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL,
+        Run("PC-DARTS (alpha from epoch 15)", "train_search.py"),
+        Run("PC-DARTS, alpha from epoch 1", "train_search.py",
             edits=[(r"epoch>=15", "epoch>=1")]),
     ],
     "pipeline2.jpg": [
         Run("P-DARTS, three stages, alpha from epoch 1", "train_search.py",
-            r" *criterion = criterion\.cuda\(\)",
-            two_lines("(args.epochs,) * 3"),
             "--tmp_data_dir DATA --save HERE/ --epochs 3 --batch_size 64 --init_channels 4 "
             "--layers 3 --add_layers 1 --add_layers 1 --workers 1",
+            two_lines("(args.epochs,) * 3"), r" *criterion = criterion\.cuda\(\)",
             edits=[(r"\[10, 10, 10\]", "[1, 1, 1]")], epochs=9),
     ],
     "nasbench/api.py": [
-        Run("Beta-DARTS, NAS-Bench-201", "nasbench201/train_search.py", AFTER_LOADERS,
-            two_lines(),
-            SMALL.replace(" --layers 3", "") + " --perturb_alpha random",
-            edits=BETA_DARTS),
-        Run("Beta-DARTS, NAS-Bench-201, PGD on alpha", "nasbench201/train_search.py", AFTER_LOADERS,
-            two_lines(),
-            SMALL.replace(" --layers 3", "") + " --perturb_alpha pgd_linf",
-            edits=BETA_DARTS),
+        Run(f"Beta-DARTS, NAS-Bench-201{name}", "nasbench201/train_search.py",
+            SMALL_201 + f" --perturb_alpha {kind}", edits=BETA_DARTS)
+        for name, kind in (("", "random"), (", PGD on alpha", "pgd_linf"))
     ],
     "optimizers/nasp/architect.py": [
-        Run("SmoothDARTS, random", "sota/cnn/train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL + " --perturb_alpha random"),
+        Run("SmoothDARTS, random", "sota/cnn/train_search.py", SMALL + " --perturb_alpha random"),
         Run("SmoothDARTS, GDAS, copies of the queue", "optimizers/gdas/train_search.py",
-            AFTER_LOADERS, two_lines(), SMALL,
             edits=[(r"if not 'debug' in args\.save:", "if False:")]),  # queries a large file
     ],
     "plots/plot_beta_vs_valid_loss.py": [
         Run("DARTS-", "src/search/train_search.py",
-            r" *train_queue, valid_queue, .*get_train_val_loaders.*",
-            two_lines(),
-            SMALL + " --space s5 --auxiliary_skip --decay linear --save HERE", folder="."),
+            SMALL + " --space s5 --auxiliary_skip --decay linear --save HERE",
+            after=GET_LOADERS, folder="."),
     ],
     "verify_transfer.py": [
-        Run("NoisyDARTS", "train_search.py", AFTER_LOADERS,
-            two_lines(),
-            SMALL + " --add_noise_skip",
+        Run("NoisyDARTS", "train_search.py", SMALL + " --add_noise_skip",
             edits=[(r"utils\.save_file\(.*", ""),  # large figures
                    (r"model = NetworkCIFAR", "return  # ")]),
     ],
     "ista_nas/search/inner_trainer.py": [
-        Run(f"ISTA-NAS, {kind}", f"tools/{script}.py", r" *trainer = Trainer\(args\)",
-            "import bdp_ext\n" + lines,
+        Run(f"ISTA-NAS, {kind}", f"tools/{script}.py",
             "--data DATA --epochs 3 --batch_size 64 --init_channels 2 --layers 3",
+            "import bdp_ext\n" + lines, r" *trainer = Trainer\(args\)",
             edits=[(rf"(from {package}) import Trainer",  # MOSEK is not free
                     r"\1 import Trainer, trainer as inside\n"
                     r"inside.LASSO.solve = lambda self, b: np.linalg.pinv(self.A) @ b")],
@@ -123,9 +100,9 @@ RUNS = {
     ],
     "supernet_main_file.py": [
         Run("FBNet, a pass of thetas after each of the weights", "supernet_main_file.py",
-            r" *criterion = SupernetLoss\(\).*",
-            two_lines("5", queues="train_w_loader, train_thetas_loader"),
             "--train_or_sample train",
+            two_lines("5", queues="train_w_loader, train_thetas_loader"),
+            r" *criterion = SupernetLoss\(\).*",
             edits=[(r"(from fbnet_building_blocks.*)",
                     r"\1\nCONFIG_SUPERNET['dataloading'].update("
                     r"batch_size=64, w_share_in_train=.5, path_to_save_data='data')\n"
@@ -138,9 +115,8 @@ RUNS = {
     ],
     "fbnet-pytorch/train_cifar10.py": [
         Run("JunrQ/NAS, FBNet, both levels the same images", "fbnet-pytorch/train_cifar10.py",
+            "--batch-size 64", two_lines("3", "model._criterion", "train_queue, val_queue"),
             r"model = FBNet\((.*\n)+? +speed_f=.*",
-            two_lines("3", "model._criterion", "train_queue, val_queue"),
-            "--batch-size 64",
             edits=[(r"from data import.*",  # is Python 2
                     r"import model as of\nof.DataParallel = lambda net, _: net"),
                    (r"'/home/zhouchangqing/nas/'", "'data'"),
@@ -150,17 +126,15 @@ RUNS = {
     ],
     "src/search/train_search.py": [
         Run(f"RobustDARTS, {kind}", "src/search/train_search.py",
-            r" *train_queue, valid_queue, .*get_train_val_loaders.*",
-            two_lines(),
-            SMALL + " --space s1 --drop_path_prob 0 --save HERE " + arguments, folder=".")
+            SMALL + " --space s1 --drop_path_prob 0 --save HERE " + arguments,
+            after=GET_LOADERS, folder=".")
         for kind, arguments in (
             ("second order", "--unrolled"),
             ("Hessian of every epoch", "--compute_hessian --report_freq_hessian 1 --window 1"),
         )
     ],
     "optimizers/bohb_one_shot/master.py": [
-        Run(f"NAS-Bench-1Shot1, {kind}", f"optimizers/{kind}/train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL, folder=".",
+        Run(f"NAS-Bench-1Shot1, {kind}", f"optimizers/{kind}/train_search.py", folder=".",
             edits=[(r"logging\.info\('architecture.*", ""), *edits])
         for kind, edits in (
             ("darts", [(r"logging\.info\('STARTING EVALUATION'\)", "return")]),
@@ -170,11 +144,12 @@ RUNS = {
     ],
     "exps/NATS-algos/search-cell.py": [
         Run(f"AutoDL-Projects, {algorithm}", f"exps/NATS-algos/search-{searched}.py",
-            r" *network, criterion = search_model\.cuda\(\), criterion\.cuda\(\).*",
+            "--dataset cifar10 --data_path DATA --algo " + algorithm + " --use_api 0 "
+            "--rand_seed 1 --overwite_epochs 3 " + arguments,
             "import bdp_ext\nsearch_loader = bdp_ext.prune(search_loader, loss=criterion, "
             "epochs=config.epochs)",
-            "--dataset cifar10 --data_path DATA --algo " + algorithm + " --use_api 0 "
-            "--rand_seed 1 --overwite_epochs 3 " + arguments, folder=".", edits=edits)
+            r" *network, criterion = search_model\.cuda\(\), criterion\.cuda\(\).*",
+            folder=".", edits=edits)
         for searched, arguments, edits, algorithms in (
             ("cell", "--channel 4 --num_cells 1 --eval_candidate_num 2",
              [(r"controller_train_steps = 50", "controller_train_steps = 1")],
@@ -183,45 +158,37 @@ RUNS = {
         )
         for algorithm in algorithms
     ],
-    "models/search_cnn.py": [
-        Run("pt.darts", "search.py", LOADERS,
-            two_lines("config.epochs", "net_crit", "train_loader, valid_loader"),
-            PT_DARTS),
-    ],
+    "models/search_cnn.py": [Run("pt.darts", "search.py", PT_DARTS, PT_LINES, PT_LOADERS)],
     "net2wider.py": [
-        Run("DrNAS, NAS-Bench-201", "201-space/train_search.py", AFTER_LOADERS,
-            two_lines(), SMALL.replace(" --layers 3", ""),
+        Run("DrNAS, NAS-Bench-201", "201-space/train_search.py", SMALL_201,
             edits=[(r"N=5", "N=1")]),
         Run("DrNAS, DARTS space, two stages", "DARTS-space/train_search.py",
-            r" *train_epochs = .*", two_lines("sum(train_epochs)"),
             "--data DATA --batch_size 64 --init_channels 12 --layers 2",
+            two_lines("sum(train_epochs)"), r" *train_epochs = .*",
             edits=[(r"\[25, 25\]", "[3, 3]"), (r"epoch >= 10", "epoch >= 0")], epochs=6),
     ],
     "sota/cnn/train_search.py": [
-        Run("darts-pt, NAS-Bench-201", "nasbench201/train_search.py", AFTER_LOADERS,
-            two_lines(),
-            SMALL.replace(" --layers 3", "") + " --gpu 0 --method darts --save darts-201",
+        Run("darts-pt, NAS-Bench-201", "nasbench201/train_search.py",
+            SMALL_201 + " --gpu 0 --method darts --save darts-201",
             edits=[(r"N=5", "N=1")]),
-        Run("darts-pt, DARTS space, random perturbation", "sota/cnn/train_search.py", AFTER_LOADERS,
-            two_lines(),
+        Run("darts-pt, DARTS space, random perturbation", "sota/cnn/train_search.py",
             SMALL + " --gpu 0 --method sdarts --perturb_alpha random --save run"),
     ],
     "CNAS/run/train_search.py": [
-        Run("NAS-Benchmark, DARTS", "DARTS/search.py", LOADERS,
-            two_lines("config.epochs", "net_crit", "train_loader, valid_loader"),
-            "--path HERE " + PT_DARTS,
+        Run("NAS-Benchmark, DARTS", "DARTS/search.py", "--path HERE " + PT_DARTS,
+            PT_LINES, PT_LOADERS,
             edits=[(r"random\.shuffle\(indices\)", ""),  # by no seed
                    (r"while count > 2:", "while False:")]),  # writes into a leaf, after the search
-        Run("NAS-Benchmark, CNAS", "CNAS/run/train_search.py", r" *self\.architect = .*",
+        Run("NAS-Benchmark, CNAS", "CNAS/run/train_search.py",
+            "--data DATA --epochs 3 --batch-size 64 --init-channels 4 --layers 2",
             two_lines("self.args.epochs", "self.criterion",
                       "self.train_queue, self.valid_queue"),
-            "--data DATA --epochs 3 --batch-size 64 --init-channels 4 --layers 2",
+            r" *self\.architect = .*",
             edits=[(r"'/cache/CNAS'", "'..'"), (r"import darts\.datasets.*", ""),
                    (r"self\.current_gpu, _ = .*", "self.current_gpu = 0")]),
     ],
     "fairdarts/train_search.py": [
-        Run("FairDARTS", "fairdarts/train_search.py", AFTER_LOADERS,
-            two_lines(criterion="criterion_train"), SMALL,
+        Run("FairDARTS", "fairdarts/train_search.py", lines=two_lines(criterion="criterion_train"),
             edits=[(r", num_workers=2", ""), (r"utils\.save_file\(.*", "")]),  # large figures
     ],
 }  # fmt: skip

@@ -34,7 +34,7 @@ def darts(name: str, script: str, edit: tuple[str, str], ours: str) -> Pair:
     arguments = "--data DATA --epochs EPOCHS --batch_size 64 --init_channels 16 --layers 8"
     # A worker process is a fork of all that memory, which is copied as it changes.
     edits = [edit, (r"num_workers=2", "num_workers=0")]
-    return Pair(Run(name, script, "", "", arguments, edits=edits), ours)
+    return Pair(Run(name, script, arguments, lines="", edits=edits), ours)
 
 
 PAIRS = {
@@ -54,10 +54,9 @@ PAIRS = {
         Run(
             "AutoDL-Projects, NAS-Bench-201, darts-v1",
             "exps/NATS-algos/search-cell.py",
-            "",
-            "",
             "--dataset cifar10 --data_path DATA --algo darts-v1 --use_api 0 --channel 16 "
             "--num_cells 5 --rand_seed 1 --workers 1 --overwite_epochs EPOCHS",
+            lines="",
             folder=".",
         ),
         "--space nas-bench-201 --method darts --cells 5",

@@ -7,7 +7,6 @@ package nvidia-cuda-nvrtc-cu12 and is put into .cache/, away from torch's own. N
 import ctypes
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,22 +20,19 @@ class CompileError(RuntimeError):
     """NVRTC does not take the source; the message is its log."""
 
 
-def install(tries: int = 3) -> None:
+def install() -> None:
     """Put NVRTC into .cache unless it is there.
 
     Raises:
-        RuntimeError: pip has failed `tries` times; the message is pip's.
+        RuntimeError: pip has failed; the message is pip's.
     """
-    for attempt in range(tries):
-        if LIBRARY.is_file():
-            return
-        if attempt:
-            time.sleep(5 * attempt)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-        result = subprocess.run(
-            [*pip, "--target", str(FOLDER), PACKAGE], capture_output=True, text=True
-        )
-    if not LIBRARY.is_file():
+    if LIBRARY.is_file():
+        return
+    pip = [ROOT / "tools/retry", sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    result = subprocess.run(
+        [*pip, "--upgrade", "--target", FOLDER, PACKAGE], capture_output=True, text=True
+    )
+    if result.returncode:
         raise RuntimeError(f"cannot install {PACKAGE}: {result.stderr.strip()}")
 
 

@@ -1,9 +1,7 @@
 """What the compilers make of the CUDA kernels, no GPU needed: `python tools/kernel_report.py`.
 
 For each kernel and architecture: registers, spills, shared memory, occupancy, and how wide its
-global loads are in PTX. sm_70 is compiled by NVRTC 12.9 (tools/cuda_sm70.py), the
-others by nvcc. Then what each operation moves and how long that takes at a GPU's bandwidth, as
-computed (tools/kernel_traffic.py).
+global loads are in PTX. sm_70 is compiled by NVRTC 12.9 (tools/cuda_sm70.py), the others by nvcc.
 
 Exits with 1 where a kernel does not compile, a compiler warns, or a register spills; `--check`
 prints that alone.
@@ -14,23 +12,22 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 
 import cuda_sm70
-import kernel_traffic
+from build_libraries import find_nvcc
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "csrc/cuda"
 CACHE = ROOT / "build/kernel_report"
 FILES = ("el2n", "update_voe_", "voe", "capped_topk", "node_sum")
 NVCC_ARCHITECTURES = (75, 80, 90, 100, 120)
+NVCC = find_nvcc(os.environ)
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,6 @@ class Kernel:
         return blocks * warps / limits.warps
 
 
-def find_nvcc() -> str | None:
-    """In the PATH or under CUDA_HOME."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    return shutil.which("nvcc", path=os.pathsep.join([os.environ.get("PATH", ""), f"{home}/bin"]))
-
-
 def run(*command: str | Path) -> str:
     result = subprocess.run(
         [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -94,17 +85,8 @@ def run(*command: str | Path) -> str:
 
 
 def demangle(names: list[str]) -> list[str]:
-    """`bdp_ext::voe_kernel<4, 1>(float const*, ...)` -> `bdp_ext::voe_kernel<4, 1>`."""
-    plain = []
-    for line in run("c++filt", *names).splitlines():
-        depth = 0
-        for i, character in enumerate(line):
-            depth += (character == "<") - (character == ">")
-            if character == "(" and depth == 0:
-                line = line[:i]
-                break
-        plain.append(line.removeprefix("void ").strip())
-    return plain
+    """C++, without the arguments: `bdp_ext::voe_kernel<4, 1>`."""
+    return run("c++filt", "--no-params", *names).splitlines()
 
 
 def block_sizes() -> dict[str, int | None]:
@@ -159,7 +141,8 @@ def width(suffixes: str) -> str:
 
 def compile_nvcc(file: str, architecture: int) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [find_nvcc() or "nvcc", "-std=c++17", "-O3", f"-I{SOURCES.parent}"]
+        assert NVCC is not None
+        command = [NVCC.home / "bin/nvcc", "-std=c++17", "-O3", f"-I{SOURCES.parent}"]
         command += ["--Werror", "all-warnings", "-Xptxas", "-v,-warn-spills"]
         command += ["-cubin", f"-arch=sm_{architecture}", "--keep", "--keep-dir", folder]
         log = run(*command, "-o", f"{folder}/out.cubin", SOURCES / f"{file}.cu")
@@ -172,14 +155,9 @@ def compile_70(file: str, names: list[str]) -> tuple[str, str]:
     return cuda_sm70.compile_sm70([SOURCES / header for header in headers], names)
 
 
-@cache
-def nvcc_version() -> str:
-    return run(find_nvcc() or "nvcc", "--version")
-
-
 def compiled(file: str, architecture: int, names: list[str]) -> list[Kernel]:
     """The kernels of a file for one architecture, compiled or from build/kernel_report."""
-    digest = hashlib.sha256(f"{architecture} {names} {cuda_sm70.PACKAGE} {nvcc_version()}".encode())
+    digest = hashlib.sha256(f"{architecture} {names} {cuda_sm70.PACKAGE} {NVCC}".encode())
     for path in [
         SOURCES.parent / "ops.h",
         *sorted(SOURCES.glob("*.*h")),
@@ -207,7 +185,7 @@ def compile_all(architectures: tuple[int, ...]) -> dict[int, list[Kernel]]:
     Raises:
         CompileError: a kernel does not compile without a warning; to nvcc a spill is one.
     """
-    if find_nvcc() is None:
+    if NVCC is None:
         raise cuda_sm70.CompileError("there is no nvcc: set CUDA_HOME")
     found: dict[int, list[Kernel]] = defaultdict(list)
     for file in FILES:
@@ -219,18 +197,14 @@ def compile_all(architectures: tuple[int, ...]) -> dict[int, list[Kernel]]:
     return found
 
 
-# ---- output ----
-
-
 def print_kernels(found: dict[int, list[Kernel]]) -> None:
     head = f"{'file':12} {'kernel':58} regs spill shared warps  global loads, bits x count"
     for architecture, kernels in sorted(found.items()):
         print(f"\nsm_{architecture} ({'NVRTC 12.9' if architecture == 70 else 'nvcc'})\n{head}")
         for kernel in kernels:
-            name = kernel.name.replace("bdp_ext::", "")
             counts = sorted(kernel.loads.items(), key=lambda load: -int(load[0]))
             print(
-                f"{kernel.file:12} {name:58} {kernel.registers:4} {kernel.spills:5} "
+                f"{kernel.file:12} {kernel.name:58} {kernel.registers:4} {kernel.spills:5} "
                 f"{kernel.shared:6} {kernel.occupancy(architecture):5.0%}  "
                 + ", ".join(f"{bits} x {count}" for bits, count in counts)
             )
@@ -245,21 +219,14 @@ def main() -> int:
         action="store_true",
         help="only say whether all compile without a warning and without spills",
     )
-    parser.add_argument(
-        "--arch", type=int, nargs="+", choices=sorted(LIMITS), default=[70, *NVCC_ARCHITECTURES]
-    )
     arguments = parser.parse_args()
-    architectures = tuple(arguments.arch)
-    if architectures == (70,):
-        architectures = (70, 90)  # nvcc tells which instances there are
     try:
-        found = compile_all(architectures)
+        found = compile_all((70, *NVCC_ARCHITECTURES))
     except (cuda_sm70.CompileError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
     if not arguments.check:
         print_kernels(found)
-        kernel_traffic.print_table()
     spilling = [
         f"sm_{architecture}: {kernel.name} spills {kernel.spills} bytes"
         for architecture, kernels in sorted(found.items())

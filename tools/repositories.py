@@ -41,24 +41,36 @@ OLD_PYTORCH = [
 ]
 
 
+AFTER_LOADERS = r" *scheduler = torch\.optim\.lr_scheduler.*\n.*"
+SMALL = "--data DATA --epochs 3 --batch_size 64 --init_channels 4 --layers 3"
+
+
+def two_lines(
+    epochs: str = "args.epochs",
+    criterion: str = "criterion",
+    queues: str = "train_queue, valid_queue",
+) -> str:
+    return f"import bdp_ext\n{queues} = bdp_ext.prune({queues}, {criterion}, epochs={epochs})"
+
+
 @dataclass
 class Run:
     """One way to run a repository.
 
     Attributes:
         script: relative to the checkout; it is run in its folder, or in `folder`.
-        after: the lines go after the line that matches this, at its indentation.
-        lines: what is added; "": nothing.
         arguments: DATA stands for the folder with CIFAR-10, HERE for that of the script.
+        lines: what is added; "": nothing.
+        after: the lines go after the line that matches this, at its indentation.
         edits: more substitutions, in the script only.
         epochs: that the search has.
     """
 
     name: str
     script: str
-    after: str
-    lines: str
-    arguments: str
+    arguments: str = SMALL
+    lines: str = two_lines()
+    after: str = AFTER_LOADERS
     folder: str = ""
     edits: list[tuple[str, str]] = field(default_factory=list)
     epochs: int = 3

@@ -14,7 +14,7 @@ import pytest
 CSRC = Path(__file__).parents[2] / "csrc"
 
 needs_nvcc = pytest.mark.skipif(
-    kernel_report.find_nvcc() is None or shutil.which("c++filt") is None,
+    kernel_report.NVCC is None or shutil.which("c++filt") is None,
     reason="there is no nvcc (set CUDA_HOME), or no c++filt (binutils)",
 )
 
