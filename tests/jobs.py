@@ -1,4 +1,9 @@
-"""Small searches, and who watches them."""
+"""Small searches, who watches them, and the command line in a process."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 
 from bdp_ext.search import SearchConfig
 
@@ -30,3 +35,18 @@ def finish(search):
         if search.epoch_done:
             search.end_epoch()
     return search
+
+
+def start(*arguments: object) -> "subprocess.Popen[str]":
+    """`bdp` in a process, to be stopped or killed."""
+    command = [sys.executable, "-m", "bdp_ext", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_until(reached: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    """Wait for a process, which must not end before."""
+    deadline = time.monotonic() + 300
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,7 +1,5 @@
 """What the tests of the experiments share."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -24,16 +22,5 @@ def set_options(**settings: object) -> list[str]:
     return [f"--set={name}={value}" for name, value in {**TINY, **settings}.items()]
 
 
-def arguments(out: Path, *given: object) -> list[str]:
-    return ["reproduce", "--out", str(out), *map(str, given)]
-
-
 def reproduce(out: Path, *given: object) -> Result:
-    return CliRunner().invoke(cli.bdp, arguments(out, *given))
-
-
-def start(out: Path, *given: object) -> "subprocess.Popen[str]":
-    """The same in a process, to be stopped or killed."""
-    command = [sys.executable, "-m", "bdp_ext", *arguments(out, *given)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe)
+    return CliRunner().invoke(cli.bdp, ["reproduce", "--out", str(out), *map(str, given)])

@@ -4,11 +4,11 @@ import csv
 import json
 import signal
 import statistics
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from jobs import start, wait_until
 
 from bdp_ext.errors import UserError
 from bdp_ext.reproduce import pictures
@@ -18,7 +18,7 @@ from bdp_ext.reproduce.runner import LOG
 from bdp_ext.reproduce.scale import reduced_scale
 from bdp_ext.spaces.nas_bench_201_results import Benchmark
 
-from .common import TINY, reproduce, set_options, start
+from .common import TINY, reproduce, set_options
 
 BROKEN = "darts-cifar10-bdp-criterion=random-1"
 
@@ -36,12 +36,9 @@ def done(tmp_path_factory, given) -> Path:
     broken = out / "runs" / BROKEN
     broken.mkdir(parents=True)
     (broken / "checkpoint.pt").write_bytes(b"damaged")
-    process = start(out, *given)
-    deadline = time.monotonic() + 300
-    while not (results := list((out / "runs").glob("*/result.json"))):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = start("reproduce", "--out", out, *given)
+    wait_until(lambda: list(out.glob("runs/*/result.json")), process)
+    results = list(out.glob("runs/*/result.json"))
     process.send_signal(signal.SIGKILL)
     assert "8 runs, of which 0 are finished" in process.communicate()[0]
     times = {path: path.stat().st_mtime_ns for path in results}

@@ -2,15 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from jobs import Silent
+from jobs import Silent, start, wait_until
 
 from bdp_ext.data import load, normalize
 from bdp_ext.retrain.config import RetrainConfig
@@ -67,11 +64,6 @@ def test_stop_between_two_steps_is_exact(tmp_path, trained, name):
     assert outcome(tmp_path / "stopped") == outcome(trained(name))
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bdp_ext", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
 @pytest.mark.parametrize("stream", ["", "--stream --image-size 32"])
 def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, cifar, bdp, stream):
     flags = (
@@ -89,11 +81,7 @@ def test_killed_on_cifar_images_and_resumed_ends_the_same(tmp_path, cifar, bdp, 
 
     killed = start("retrain", "--out", tmp_path / "killed", *flags.split())
     metrics = tmp_path / "killed/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() or not metrics.read_text():
-        assert killed.poll() is None, killed.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: metrics.exists() and metrics.read_text(), killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "killed/result.json").exists()
