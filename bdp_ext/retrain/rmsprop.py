@@ -31,23 +31,38 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
         alpha: float = 0.9,
         eps: float = 1e-3,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(parameters, {**defaults, "alpha": alpha, "eps": eps})
+        settings = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "alpha": alpha,
+            "eps": eps,
+        }
+        super().__init__(parameters, settings)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """One update by the gradients that are there."""
         for group in self.param_groups:
-            alpha = group["alpha"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["square"] = torch.ones_like(weight)
-                    state["momentum"] = torch.zeros_like(weight)
-                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
-                square = state["square"].mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
-                scale = square.add(group["eps"]).sqrt_()
-                momentum = state["momentum"].mul_(group["momentum"])
-                weight.sub_(momentum.addcdiv_(gradient, scale, value=group["lr"]))
+            alpha, momentum = group["alpha"], group["momentum"]
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = torch._foreach_add(
+                [p.grad for p in parameters], parameters, alpha=group["weight_decay"]
+            )
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter] = {
+                        "square": torch.ones_like(parameter),
+                        "momentum": torch.zeros_like(parameter),
+                    }
+            squares = [self.state[p]["square"] for p in parameters]
+            momenta = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_mul_(squares, alpha)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - alpha)
+            scales = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(scales)
+            torch._foreach_mul_(momenta, momentum)
+            torch._foreach_addcdiv_(momenta, gradients, scales, group["lr"])
+            torch._foreach_sub_(parameters, momenta)
