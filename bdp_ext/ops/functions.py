@@ -323,15 +323,16 @@ def node_sum(
     (from the second on in plain torch); what needs no gradient costs nothing.
 
     Args:
-        inputs: K tensors [B, C, H, W] of one shape and dtype; channels last is read as it lies,
-            anything else is copied. float32 is fast; other dtypes are computed in plain torch, the
-            shorter ones in float32.
-        weight: [K] float32, or the inputs' dtype: softmax(alpha), say.
+        inputs: K tensors [B, C, H, W] of one shape and dtype: float32, float16 or bfloat16, whose
+            sums are float32, or float64, which plain torch computes. Channels last is read as it
+            lies, anything else is copied. On a CPU half costs copies as well.
+        weight: [K] float32: softmax(alpha), say. With float64 inputs it may be float64.
         normed: K flags.
         eps: added to the variance.
 
     Returns:
-        [B, C, H, W] of the inputs' dtype, channels last.
+        [B, C, H, W] of the inputs' dtype, channels last. So are the inputs' gradients; the weight's
+        has the weight's dtype.
 
     Raises:
         ValueError: wrong shape, dtype, device or number (names the argument and what it got).
@@ -377,17 +378,17 @@ def norm_relu_with_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor
 def norm_relu_backward(
     grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """The gradient of `norm_relu` for x, from that of its result, [B, C, H, W] both, and the
-    moments that `norm_relu_with_moments` gave."""
+    """The gradient of `norm_relu` for x, from that of its result, both [B, C, H, W] of one dtype,
+    and the moments that `norm_relu_with_moments` gave: float32, or float64 beside float64."""
     of_x: Tensor = _implementation("norm_relu_backward", x)(grad, x, mean, rstd, eps)
     return of_x
 
 
 def _implementation(op: str, like: Tensor) -> Callable[..., Any]:
-    """The kernels compute in float32; other types are plain torch's."""
-    if like.dtype == torch.float32:
-        return implementation(op, like)
-    return getattr(reference, op)  # type: ignore[no-any-return]
+    """There are no kernels for float64, which is plain torch's."""
+    if like.dtype == torch.float64:
+        return getattr(reference, op)  # type: ignore[no-any-return]
+    return implementation(op, like)
 
 
 def _same(weight: Tensor, dilation: int) -> int:
