@@ -177,8 +177,7 @@ def _differentiate(
     grads: Sequence[Tensor],
 ) -> list[Tensor | None]:
     """The gradient of `function`, which is plain torch, in those of its arguments that need one;
-    itself differentiable where a graph is asked for. It is computed in float32 at least, and rounded
-    once."""
+    itself differentiable where a graph is asked for. Computed in float32 at least, rounded once."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Views: an argument may itself depend on another one, by a way that is not ours to go.

@@ -28,6 +28,7 @@ PATTERNS = {
     "many": [True] * 25,
 }
 HALF = [torch.float16, torch.bfloat16]
+HALF_SHAPES = [(8, 16, 8, 8), (5, 17, 3, 3), (1, 300, 2, 2)]
 CASES = [(shape, "darts") for shape in SHAPES]
 CASES += [(shape, name) for shape in SHAPES[5:7] for name in ("one", "plain", "many")]
 
@@ -95,7 +96,8 @@ def test_many_slices(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize(("shape", "pattern"), CASES, ids=str)
+@pytest.mark.parametrize("pattern", ["darts", "many"])
+@pytest.mark.parametrize("shape", HALF_SHAPES, ids=str)
 def test_half_precision(
     implementation: str, shape: tuple[int, ...], pattern: str, dtype: torch.dtype
 ) -> None:
