@@ -116,30 +116,34 @@ void Conv3x3WeightGradient(const Conv3x3Shape& shape,
                            const float* input,  // [B, H, W, I]
                            const Conv3x3WeightOut& grad_weight);
 
-// What a node adds up: K tensors of n pixels with C channels each, pixel after pixel.
+// What a node adds up: K tensors of n pixels with C channels each, pixel after pixel. T: float; on
+// CUDA also Half and BFloat16 (cuda/types.h).
+template <typename T>
 struct NodeInputs {
-  const float* const* input;  // K of [n, C]
-  std::vector<bool> normed;   // [K]
-  int64_t number;             // K
-  int64_t pixels;             // n
-  int64_t channels;           // C
+  const T* const* input;     // K of [n, C]
+  std::vector<bool> normed;  // [K]
+  int64_t number;            // K
+  int64_t pixels;            // n
+  int64_t channels;          // C
 };
 
 // With `relu` behind the sum: norm_relu, for one normed input of weight 1.
-void NodeSum(const NodeInputs& node,
+template <typename T>
+void NodeSum(const NodeInputs<T>& node,
              const float* weight,  // [K]
              float eps, bool relu,
-             float* y,      // [n, C], out
+             T* y,          // [n, C], out
              float* mean,   // [K, C], out
              float* rstd);  // [K, C], out
 
-void NodeSumBackward(const NodeInputs& node,
+template <typename T>
+void NodeSumBackward(const NodeInputs<T>& node,
                      const float* weight,  // [K]
                      const float* mean,    // [K, C]
                      const float* rstd,    // [K, C]
-                     const float* grad,    // [n, C]
+                     const T* grad,        // [n, C]
                      bool relu,
-                     float* const* grad_input,  // K of [n, C], out; null where not wanted
-                     float* grad_weight);       // [K], out; null if not wanted
+                     T* const* grad_input,  // K of [n, C], out; null where not wanted
+                     float* grad_weight);   // [K], out; null if not wanted
 
 }  // namespace bdp_ext

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "cuda/types.h"
 #include "on_device.h"
 #include "ops.h"
 #include "tensors.h"
@@ -13,25 +14,52 @@
 namespace bdp_ext {
 namespace {
 
-// [B, C, H, W] float32, pixel after pixel in memory: as it is, or copied.
-Tensor Pixels(const Tensor& x) {
-  STD_TORCH_CHECK(x.dim() == 4 && x.scalar_type() == ScalarType::Float,
-                  "inputs and gradients must be float32 with four dimensions");
-  return ChannelsLast(x);
+// The type that inputs are read in and their like is written in. Code for a CPU knows float32: half
+// becomes that on the way in, and half again on the way out.
+#ifdef USE_CUDA
+ScalarType TypeInside(ScalarType type) { return type; }
+#else
+ScalarType TypeInside(ScalarType) { return ScalarType::Float; }
+#endif
+
+// Calls run(T{}) with it.
+template <typename Run>
+auto ByType(const Tensor& x, const Run& run) {
+  const ScalarType type = x.scalar_type();
+  STD_TORCH_CHECK(
+      type == ScalarType::Float || type == ScalarType::Half || type == ScalarType::BFloat16,
+      "inputs must be float32, float16 or bfloat16: float64 is for bdp_ext.backend('reference')");
+#ifdef USE_CUDA
+  if (type == ScalarType::Half) return run(Half{});
+  if (type == ScalarType::BFloat16) return run(BFloat16{});
+#endif
+  return run(float{});
+}
+
+Tensor As(const Tensor& x, ScalarType type) {
+  return x.scalar_type() == type ? x : torch::stable::to(x, type);
+}
+
+// [B, C, H, W], pixel after pixel in memory: as it is, or copied.
+Tensor Pixels(const Tensor& x, ScalarType type) {
+  STD_TORCH_CHECK(x.dim() == 4 && x.scalar_type() == type,
+                  "inputs and gradients must have four dimensions and one dtype");
+  return As(ChannelsLast(x), TypeInside(type));
 }
 
 // A node's tensors, their addresses, and what is checked of them.
+template <typename T>
 struct Node {
-  Node(const OnDevice& device, const std::vector<Tensor>& inputs, const std::vector<bool>& normed) {
-    STD_TORCH_CHECK(!inputs.empty() && normed.size() == inputs.size(),
-                    "normed must have one entry per input, and there must be one");
+  Node(const OnDevice& device, const std::vector<Tensor>& inputs, const std::vector<bool>& normed)
+      : type(inputs[0].scalar_type()) {
+    STD_TORCH_CHECK(normed.size() == inputs.size(), "normed must have one entry per input");
     const auto shape = inputs[0].sizes();
     for (const Tensor& input : inputs) {
       device.Check(input);
-      tensors.push_back(Pixels(input));
+      tensors.push_back(Pixels(input, type));
       STD_TORCH_CHECK(std::equal(shape.begin(), shape.end(), input.sizes().begin()),
                       "inputs must have the same shape");
-      addresses.push_back(Data<float>(tensors.back()));
+      addresses.push_back(Data<T>(tensors.back()));
     }
     const int64_t channels = shape[1];
     STD_TORCH_CHECK(inputs[0].numel() > 0, "inputs must not be empty");
@@ -47,9 +75,10 @@ struct Node {
     return Data<float>(x);
   }
 
+  const ScalarType type;
   std::vector<Tensor> tensors;
-  std::vector<const float*> addresses;
-  NodeInputs view;
+  std::vector<const T*> addresses;
+  NodeInputs<T> view;
 };
 
 const float* Weights(const Tensor& weight, int64_t number) {
@@ -62,14 +91,18 @@ const float* Weights(const Tensor& weight, int64_t number) {
 std::tuple<Tensor, Tensor, Tensor> NodeSumOp(std::vector<Tensor> inputs, const Tensor& weight_in,
                                              std::vector<bool> normed, double eps) {
   const OnDevice device({&weight_in});
-  const Node node(device, inputs, normed);
-  const Tensor weight = Contiguous(weight_in);
-  Tensor y = torch::stable::empty_like(node.tensors[0]);
-  Tensor mean = torch::stable::new_empty(weight, {node.view.number, node.view.channels});
-  Tensor rstd = torch::stable::empty_like(mean);
-  NodeSum(node.view, Weights(weight, node.view.number), static_cast<float>(eps), /*relu=*/false,
-          Out<float>(y), Out<float>(mean), Out<float>(rstd));
-  return {y, mean, rstd};
+  STD_TORCH_CHECK(!inputs.empty(), "there must be one input");
+  return ByType(inputs[0], [&](auto kind) -> std::tuple<Tensor, Tensor, Tensor> {
+    using T = decltype(kind);
+    const Node<T> node(device, inputs, normed);
+    const Tensor weight = Contiguous(weight_in);
+    Tensor y = torch::stable::empty_like(node.tensors[0]);
+    Tensor mean = torch::stable::new_empty(weight, {node.view.number, node.view.channels});
+    Tensor rstd = torch::stable::empty_like(mean);
+    NodeSum(node.view, Weights(weight, node.view.number), static_cast<float>(eps), /*relu=*/false,
+            Out<T>(y), Out<float>(mean), Out<float>(rstd));
+    return {As(y, node.type), mean, rstd};
+  });
 }
 
 std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardOp(
@@ -77,58 +110,70 @@ std::tuple<std::vector<Tensor>, Tensor> NodeSumBackwardOp(
     std::vector<bool> normed, const Tensor& mean, const Tensor& rstd, double /*eps*/,
     std::vector<bool> need_inputs, bool need_weight) {
   const OnDevice device({&grad_in, &weight_in, &mean, &rstd});
-  const Node node(device, inputs, normed);
-  const Tensor weight = Contiguous(weight_in);
-  const Tensor grad = Pixels(grad_in);
-  STD_TORCH_CHECK(grad.numel() == inputs[0].numel(), "grad must have the inputs' shape");
   STD_TORCH_CHECK(need_inputs.size() == inputs.size(), "need_inputs must have one entry per input");
-  std::vector<Tensor> of_inputs;
-  std::vector<float*> addresses(inputs.size(), nullptr);
-  for (size_t k = 0; k < inputs.size(); ++k) {
-    if (!need_inputs[k]) continue;
-    of_inputs.push_back(torch::stable::empty_like(node.tensors[k]));
-    addresses[k] = Out<float>(of_inputs.back());
-  }
-  Tensor of_weight = torch::stable::new_empty(weight, {need_weight ? node.view.number : 0});
-  NodeSumBackward(node.view, Weights(weight, node.view.number),
-                  node.OfInputs(mean, "mean must be float32 [K, C], contiguous"),
-                  node.OfInputs(rstd, "rstd must be float32 [K, C], contiguous"), Data<float>(grad),
-                  /*relu=*/false, addresses.data(), need_weight ? Out<float>(of_weight) : nullptr);
-  return {of_inputs, of_weight};
+  STD_TORCH_CHECK(!inputs.empty(), "there must be one input");
+  return ByType(inputs[0], [&](auto kind) -> std::tuple<std::vector<Tensor>, Tensor> {
+    using T = decltype(kind);
+    const Node<T> node(device, inputs, normed);
+    const Tensor weight = Contiguous(weight_in);
+    const Tensor grad = Pixels(grad_in, node.type);
+    STD_TORCH_CHECK(grad.numel() == inputs[0].numel(), "grad must have the inputs' shape");
+    std::vector<Tensor> of_inputs;
+    std::vector<T*> addresses(inputs.size(), nullptr);
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      if (!need_inputs[k]) continue;
+      of_inputs.push_back(torch::stable::empty_like(node.tensors[k]));
+      addresses[k] = Out<T>(of_inputs.back());
+    }
+    Tensor of_weight = torch::stable::new_empty(weight, {need_weight ? node.view.number : 0});
+    NodeSumBackward(node.view, Weights(weight, node.view.number),
+                    node.OfInputs(mean, "mean must be float32 [K, C], contiguous"),
+                    node.OfInputs(rstd, "rstd must be float32 [K, C], contiguous"), Data<T>(grad),
+                    /*relu=*/false, addresses.data(),
+                    need_weight ? Out<float>(of_weight) : nullptr);
+    for (Tensor& x : of_inputs) x = As(x, node.type);
+    return {of_inputs, of_weight};
+  });
 }
 
 // norm_relu's one weight. A kernel fills it: nothing is copied from the host.
 Tensor One(const Tensor& like) {
-  Tensor one = torch::stable::new_empty(like, {1});
+  Tensor one = torch::stable::new_empty(like, {1}, ScalarType::Float);
   return torch::stable::fill_(one, 1.0);
 }
 
 std::tuple<Tensor, Tensor, Tensor> NormReluOp(const Tensor& x, double eps) {
   const OnDevice device({&x});
-  const Node node(device, {x}, {true});
-  const Tensor one = One(x);
-  Tensor y = torch::stable::empty_like(node.tensors[0]);
-  Tensor mean = torch::stable::new_empty(x, {node.view.channels});
-  Tensor rstd = torch::stable::empty_like(mean);
-  NodeSum(node.view, Data<float>(one), static_cast<float>(eps), /*relu=*/true, Out<float>(y),
-          Out<float>(mean), Out<float>(rstd));
-  return {y, mean, rstd};
+  return ByType(x, [&](auto kind) -> std::tuple<Tensor, Tensor, Tensor> {
+    using T = decltype(kind);
+    const Node<T> node(device, {x}, {true});
+    const Tensor one = One(x);
+    Tensor y = torch::stable::empty_like(node.tensors[0]);
+    Tensor mean = torch::stable::new_empty(one, {node.view.channels});
+    Tensor rstd = torch::stable::empty_like(mean);
+    NodeSum(node.view, Data<float>(one), static_cast<float>(eps), /*relu=*/true, Out<T>(y),
+            Out<float>(mean), Out<float>(rstd));
+    return {As(y, node.type), mean, rstd};
+  });
 }
 
 Tensor NormReluBackwardOp(const Tensor& grad_in, const Tensor& x, const Tensor& mean,
                           const Tensor& rstd, double /*eps*/) {
   const OnDevice device({&grad_in, &x, &mean, &rstd});
-  const Node node(device, {x}, {true});
-  const Tensor one = One(x);
-  const Tensor grad = Pixels(grad_in);
-  STD_TORCH_CHECK(grad.numel() == x.numel(), "grad must have the shape of x");
-  Tensor of_x = torch::stable::empty_like(node.tensors[0]);
-  float* const address = Out<float>(of_x);
-  NodeSumBackward(node.view, Data<float>(one),
-                  node.OfInputs(mean, "mean must be float32 [C], contiguous"),
-                  node.OfInputs(rstd, "rstd must be float32 [C], contiguous"), Data<float>(grad),
-                  /*relu=*/true, &address, nullptr);
-  return of_x;
+  return ByType(x, [&](auto kind) {
+    using T = decltype(kind);
+    const Node<T> node(device, {x}, {true});
+    const Tensor one = One(x);
+    const Tensor grad = Pixels(grad_in, node.type);
+    STD_TORCH_CHECK(grad.numel() == x.numel(), "grad must have the shape of x");
+    Tensor of_x = torch::stable::empty_like(node.tensors[0]);
+    T* const address = Out<T>(of_x);
+    NodeSumBackward(node.view, Data<float>(one),
+                    node.OfInputs(mean, "mean must be float32 [C], contiguous"),
+                    node.OfInputs(rstd, "rstd must be float32 [C], contiguous"), Data<T>(grad),
+                    /*relu=*/true, &address, nullptr);
+    return As(of_x, node.type);
+  });
 }
 
 }  // namespace

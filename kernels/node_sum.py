@@ -4,6 +4,8 @@ A program owns a tile of pixels and channels. Sums over pixels are taken slice b
 shifted by the slice's first pixel, and put together in float64. The node's value is one launch over
 all inputs; moments, products and gradients are launches of each input, so g is read once an input,
 which an L2 of some MB hides. The compiled CUDA version reads it once.
+
+Inputs, the value and the inputs' gradients are float32, float16 or bfloat16; all else is float32.
 """
 
 from collections.abc import Sequence
@@ -36,9 +38,14 @@ def tile_of(
 
 
 @triton.jit
+def load(at: tl.tensor, there: tl.tensor) -> tl.tensor:
+    return tl.load(at, mask=there, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def moments_kernel(
     partial: tl.tensor,  # [slices, 3, C] float64, written: pixels, mean, squares of deviations
-    x: tl.tensor,  # [n, C] float32
+    x: tl.tensor,  # [n, C]
     n: tl.tensor,
     C: tl.tensor,
     per_slice: tl.tensor,
@@ -50,10 +57,10 @@ def moments_kernel(
     total = tl.zeros([PIXELS, CHANNELS], tl.float32)
     squares = tl.zeros([PIXELS, CHANNELS], tl.float32)
     at, there, channel, real = tile_of(begin, end, C, PIXELS, CHANNELS)
-    shift = tl.load(x + begin.to(tl.int64) * C + channel, mask=real, other=0.0)
+    shift = load(x + begin.to(tl.int64) * C + channel, real)
     for first in tl.range(begin, end, PIXELS):
         at, there, channel, real = tile_of(first, end, C, PIXELS, CHANNELS)
-        d = tl.where(there, tl.load(x + at, mask=there, other=0.0) - shift[None, :], 0.0)
+        d = tl.where(there, load(x + at, there) - shift[None, :], 0.0)
         total += d
         squares += d * d
     count = (end - begin).to(tl.float64)
@@ -101,8 +108,8 @@ def finish_moments_kernel(
 
 @triton.jit
 def values_kernel(
-    y: tl.tensor,  # [n, C] float32, written
-    inputs: tl.tuple,  # K of [n, C] float32
+    y: tl.tensor,  # [n, C], written
+    inputs: tl.tuple,  # K of [n, C]
     weight: tl.tensor,  # [K] float32
     mean: tl.tensor,  # [K, C] float32
     rstd: tl.tensor,  # [K, C] float32
@@ -118,7 +125,7 @@ def values_kernel(
     for k in tl.static_range(K):
         center = tl.load(mean + k * C + channel, mask=real, other=0.0)
         scale = tl.load(weight + k) * tl.load(rstd + k * C + channel, mask=real, other=0.0)
-        x = tl.load(inputs[k] + at, mask=there, other=0.0)
+        x = load(inputs[k] + at, there)
         total += scale[None, :] * (x - center[None, :])
     if RELU:
         total = tl.where(total < 0.0, 0.0, total)
@@ -128,8 +135,8 @@ def values_kernel(
 @triton.jit
 def products_kernel(
     partial: tl.tensor,  # [slices, 2, C] float64, written: sums of g and g (x - mean)
-    grad: tl.tensor,  # [n, C] float32
-    x: tl.tensor,  # [n, C] float32
+    grad: tl.tensor,  # [n, C]
+    x: tl.tensor,  # [n, C]
     mean: tl.tensor,  # [C] float32
     n: tl.tensor,
     C: tl.tensor,
@@ -146,8 +153,8 @@ def products_kernel(
     center = tl.load(mean + channel, mask=real, other=0.0)
     for first in tl.range(begin, end, PIXELS):
         at, there, channel, real = tile_of(first, end, C, PIXELS, CHANNELS)
-        g = tl.load(grad + at, mask=there, other=0.0)
-        d = tl.load(x + at, mask=there, other=0.0) - center[None, :]
+        g = load(grad + at, there)
+        d = load(x + at, there) - center[None, :]
         if RELU:
             g = tl.where(d > 0.0, g, 0.0)
         total += g
@@ -189,9 +196,9 @@ def finish_products_kernel(
 
 @triton.jit
 def gradient_kernel(
-    of_x: tl.tensor,  # [n, C] float32, written
-    grad: tl.tensor,  # [n, C] float32
-    x: tl.tensor,  # [n, C] float32
+    of_x: tl.tensor,  # [n, C], written
+    grad: tl.tensor,  # [n, C]
+    x: tl.tensor,  # [n, C]
     weight: tl.tensor,  # [1] float32
     mean: tl.tensor,  # [C] float32
     rstd: tl.tensor,  # [C] float32
@@ -206,11 +213,11 @@ def gradient_kernel(
 ) -> None:
     """weight rstd g + slope (x - mean) + offset; weight g of an input that is not normalised."""
     at, there, channel, real = tile_of(tl.program_id(0) * PIXELS, n, C, PIXELS, CHANNELS)
-    change = tl.load(grad + at, mask=there, other=0.0)
+    change = load(grad + at, there)
     scale = tl.load(weight)
     if NORMED:
         center = tl.load(mean + channel, mask=real, other=0.0)
-        d = tl.load(x + at, mask=there, other=0.0) - center[None, :]
+        d = load(x + at, there) - center[None, :]
         if RELU:
             change = tl.where(d > 0.0, change, 0.0)
         change = scale * tl.load(rstd + channel, mask=real, other=0.0)[None, :] * change

@@ -175,14 +175,18 @@ def differentiate(
     grads: Sequence[Tensor],
 ) -> list[Tensor | None]:
     """The gradient of `function`, which is plain torch, in those of its arguments that need one;
-    itself differentiable where a graph is asked for."""
+    itself differentiable where a graph is asked for. Computed in float32 at least, rounded once."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Views: an argument may itself depend on another one, by a way that is not ours to go.
         variables = [x.view_as(x) if need else x for x, need in zip(arguments, needs, strict=True)]
-        results = function(*variables)
+        results = function(*map(reference.wide, variables))
         wanted = [x for x, need in zip(variables, needs, strict=True) if need]
         found = torch.autograd.grad(
-            results, wanted, grads, create_graph=create_graph, allow_unused=True
+            results,
+            wanted,
+            [grad.to(result.dtype) for grad, result in zip(grads, results, strict=True)],
+            create_graph=create_graph,
+            allow_unused=True,
         )
     return _at(needs, found)

@@ -93,7 +93,8 @@ def node_sum(inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], e
                 f"node_sum: inputs must have the same shape, got {list(first.shape)} and "
                 f"{list(x.shape)} at {k}."
             )
-    _tensor("node_sum", "weight", weight, 1, (torch.float32, first.dtype), first)
+    wide = (torch.float64,) if first.dtype == torch.float64 else ()
+    _tensor("node_sum", "weight", weight, 1, (torch.float32, *wide), first)
     _length("node_sum", "weight", weight, len(inputs), "input")
 
 

@@ -270,15 +270,16 @@ def node_sum(
     (from the second on in plain torch); what needs no gradient costs nothing.
 
     Args:
-        inputs: K tensors [B, C, H, W] of one shape and dtype; channels last is read as it lies,
-            anything else is copied. float32 is fast; other dtypes are computed in plain torch, the
-            shorter ones in float32.
-        weight: [K] float32, or the inputs' dtype: softmax(alpha), say.
+        inputs: K tensors [B, C, H, W] of one shape and dtype: float32, float16 or bfloat16, whose
+            sums are float32, or float64, which plain torch computes. Channels last is read as it
+            lies, anything else is copied. On a CPU half costs copies as well.
+        weight: [K] float32: softmax(alpha), say. With float64 inputs it may be float64.
         normed: K flags.
         eps: added to the variance.
 
     Returns:
-        [B, C, H, W] of the inputs' dtype, channels last.
+        [B, C, H, W] of the inputs' dtype, channels last. So are the inputs' gradients; the weight's
+        has the weight's dtype.
 
     Raises:
         ValueError: wrong shape, dtype, device or number (names the argument and what it got).
@@ -324,26 +325,32 @@ def norm_relu_with_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor
 def norm_relu_backward(
     grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """The gradient of `norm_relu` for x, from that of its result, [B, C, H, W] both, and the
-    moments that `norm_relu_with_moments` gave."""
+    """The gradient of `norm_relu` for x, from that of its result, both [B, C, H, W] of one dtype,
+    and the moments that `norm_relu_with_moments` gave: float32, or float64 beside float64."""
     of_x: Tensor = _implementation("norm_relu_backward", x)(grad, x, mean, rstd, eps)
     return of_x
 
 
 def has_depthwise_conv2d(weight: Tensor, stride: int, dilation: int) -> bool:
     """Whether the CPU has a kernel for it, in float32."""
-    return weight.shape[2] in (3, 5) and stride in (1, 2) and dilation in (1, 2)
+    return (
+        weight.dtype == torch.float32
+        and weight.shape[2] in (3, 5)
+        and stride in (1, 2)
+        and dilation in (1, 2)
+    )
 
 
 def has_conv3x3(weight: Tensor) -> bool:
     """Whether the CPU has a kernel for these channels, in float32."""
     outputs, inputs = weight.shape[:2]
-    return inputs % 16 == outputs % 16 == 0 and 0 < inputs * outputs <= 512 * 512
+    fits = inputs % 16 == outputs % 16 == 0 and 0 < inputs * outputs <= 512 * 512
+    return fits and weight.dtype == torch.float32
 
 
 def _implementation(op: str, like: Tensor, has_kernel: bool = True) -> Callable[..., Any]:
-    """The kernels compute in float32; other types, and what has no kernel, are plain torch's."""
-    if has_kernel and like.dtype == torch.float32:
+    """What has no kernel is plain torch's, float64 always."""
+    if has_kernel and like.dtype != torch.float64:
         return implementation(op, like)
     return getattr(reference, op)  # type: ignore[no-any-return]
 

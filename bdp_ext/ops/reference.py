@@ -162,10 +162,9 @@ def _convolution_backward(
 
 def moments(inputs: Sequence[Tensor], normed: Sequence[bool], eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation of each input's channels, [K, C]; 0 and 1 where it is not
-    normalised, so that every input enters as (x - mean) * rstd."""
+    normalised, so that every input enters as (x - mean) * rstd. Inputs are at least float32."""
     means, rstds = [], []
     for x, norm in zip(inputs, normed, strict=True):
-        x = _wide(x)
         mean = x.new_zeros(x.shape[1])
         rstd = x.new_ones(x.shape[1])
         if norm:
@@ -180,10 +179,11 @@ def node_sum(
     inputs: Sequence[Tensor], weight: Tensor, normed: Sequence[bool], eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `bdp_ext.ops.node_sum`. Also returns what backward needs: mean and rstd, [K, C]."""
-    mean, rstd = moments(inputs, normed, eps)
+    xs = [wide(x) for x in inputs]  # once: so gradients are rounded once
+    mean, rstd = moments(xs, normed, eps)
     total = torch.zeros_like(mean[0, 0])
-    for k, x in enumerate(inputs):
-        total = total + _spread(weight[k] * rstd[k]) * (_wide(x) - _spread(mean[k]))
+    for k, x in enumerate(xs):
+        total = total + _spread(weight[k] * rstd[k]) * (x - _spread(mean[k]))
     return _like(total, inputs[0]), mean, rstd
 
 
@@ -208,11 +208,11 @@ def node_sum_backward(
 
     `eps` is not read: only the gradient of this gradient needs it.
     """
-    g = _wide(grad)
+    g = wide(grad)
     pixels = g[:, 0].numel()
     of_inputs, of_weight = [], []
     for k, x in enumerate(inputs):
-        h = _spread(rstd[k]) * (_wide(x) - _spread(mean[k]))
+        h = _spread(rstd[k]) * (wide(x) - _spread(mean[k]))
         product = (g * h).sum((0, 2, 3))
         of_weight.append(product.sum())
         if need_inputs[k]:
@@ -225,14 +225,15 @@ def node_sum_backward(
 
 def norm_relu(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """See `bdp_ext.ops.norm_relu`. Also returns what backward needs: mean and rstd, [C]."""
-    mean, rstd = (moment[0] for moment in moments([x], [True], eps))
-    return _like((_spread(rstd) * (_wide(x) - _spread(mean))).relu(), x), mean, rstd
+    h = wide(x)
+    mean, rstd = (moment[0] for moment in moments([h], [True], eps))
+    return _like((_spread(rstd) * (h - _spread(mean))).relu(), x), mean, rstd
 
 
 def norm_relu_backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
     """The gradient of `norm_relu`: that of its batch norm, for the gradients that pass the ReLU.
     Only the gradient of this gradient needs `eps`."""
-    g = _wide(grad) * (x > _spread(mean))
+    g = wide(grad) * (x > _spread(mean))
     one = mean.new_ones(1)
     (of_x,), _ = node_sum_backward(
         g, [x], one, [True], mean[None], rstd[None], eps, need_inputs=[True], need_weight=False
@@ -240,7 +241,7 @@ def norm_relu_backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, eps:
     return of_x
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """At least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

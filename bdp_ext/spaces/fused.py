@@ -94,7 +94,10 @@ def _(operation: NormedPool, source: NodeOutput) -> tuple[Tensor, bool]:
 def normed(operation: nn.Module, x: Tensor) -> Tensor:
     """One operation by itself, its batch norm included."""
     y, has_norm = before_norm(operation, NodeOutput(x))
-    return ops.node_sum([y], y.new_ones(1), [True]) if has_norm else y
+    if not has_norm:
+        return y
+    one = y.new_ones(1, dtype=torch.promote_types(y.dtype, torch.float32))
+    return ops.node_sum([y], one, [True])
 
 
 class PartialNodeOutput(NodeOutput):
@@ -165,7 +168,8 @@ class Nodes(nn.Module):
             if isinstance(edges[0], PartialMixedOp) and edge_weights is not None:
                 passed = [sources[self.sources[row]].passed(edges[row].bypass) for row in rows]
                 edge_weight = edge_weights[rows[0] : rows[-1] + 1]
-                y = torch.cat([y, ops.node_sum(passed, edge_weight, [False] * len(rows))], 1)
+                others = ops.node_sum(_same_type(passed), edge_weight, [False] * len(rows))
+                y = torch.cat(_same_type([y, others]), 1)
                 y = torch.channel_shuffle(y, edges[0].channel_divisor)
             nodes.append(y)
             sources.append(self._source(y, edges[0]))
@@ -201,8 +205,6 @@ def _mixed(edge: nn.Module) -> MixedOp:
 
 
 def _same_type(terms: Sequence[Tensor]) -> list[Tensor]:
-    """Under autocast some come from convolutions and some do not."""
-    kind = terms[0].dtype
-    for term in terms:
-        kind = torch.promote_types(kind, term.dtype)
+    """Under autocast convolutions give half; what does not come from one joins them in that."""
+    kind = min((term.dtype for term in terms), key=lambda dtype: dtype.itemsize)
     return [term.to(kind) for term in terms]

@@ -35,7 +35,7 @@ constexpr double kFarShift = 16;  // variances from the mean: there a shift cost
 // The pixels of one node in slices of whole periods, the last one with what is left.
 class Slices {
  public:
-  explicit Slices(const NodeInputs& node)
+  explicit Slices(const NodeInputs<float>& node)
       : period(std::lcm(node.channels, kNodePeriod)),
         size(node.pixels * node.channels),
         rows_(size / period),
@@ -113,7 +113,7 @@ void FirstMean(const float* x, int64_t pixels, int64_t channels, float* mean) {
 // mean [K, C] holds each input's shift, and in the end its mean. Returns which inputs' shifts lay
 // so far from their means that the variances have lost digits: with the means as shifts they will
 // not.
-std::vector<bool> Moments(const NodeInputs& node, const Slices& slices,
+std::vector<bool> Moments(const NodeInputs<float>& node, const Slices& slices,
                           const std::vector<bool>& wanted, float eps, float* mean, float* rstd) {
   const auto moments = BDP_PICK(NodeMoments);
   const int64_t channels = node.channels, period = slices.period;
@@ -150,7 +150,7 @@ std::vector<bool> Moments(const NodeInputs& node, const Slices& slices,
 
 // weight [K] times rstd [K, C], and mean, for the lanes of a period.
 struct Lanes {
-  Lanes(const NodeInputs& node, int64_t period, const float* weight, const float* mean_of,
+  Lanes(const NodeInputs<float>& node, int64_t period, const float* weight, const float* mean_of,
         const float* rstd)
       : mean(node.number * period), scale(node.number * period) {
     std::vector<float> scaled(node.channels);
@@ -166,7 +166,8 @@ struct Lanes {
 
 }  // namespace
 
-void NodeSum(const NodeInputs& node, const float* weight, float eps, bool relu, float* y,
+template <>
+void NodeSum(const NodeInputs<float>& node, const float* weight, float eps, bool relu, float* y,
              float* mean, float* rstd) {
   const Slices slices(node);
   const int64_t channels = node.channels;
@@ -190,7 +191,8 @@ void NodeSum(const NodeInputs& node, const float* weight, float eps, bool relu, 
   });
 }
 
-void NodeSumBackward(const NodeInputs& node, const float* weight, const float* mean,
+template <>
+void NodeSumBackward(const NodeInputs<float>& node, const float* weight, const float* mean,
                      const float* rstd, const float* grad, bool relu, float* const* grad_input,
                      float* grad_weight) {
   const Slices slices(node);

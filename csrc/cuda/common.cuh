@@ -47,7 +47,7 @@ __device__ __forceinline__ float quiet_nan() {
   return __uint_as_float(0x7fc00000u);
 }  // sign bit clear
 
-// ---- reading logits ----
+// ---- reading ----
 
 __device__ __forceinline__ float half_bits_to_float(uint16_t bits) {
 #if defined(BDP_EXT_SIMT)
@@ -59,13 +59,16 @@ __device__ __forceinline__ float half_bits_to_float(uint16_t bits) {
 #endif
 }
 
-__device__ __forceinline__ float load(const float* at) { return __ldg(at); }
-__device__ __forceinline__ float load(const Half* at) {
-  return half_bits_to_float(__ldg(reinterpret_cast<const unsigned short*>(at)));
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(Half x) { return half_bits_to_float(x.bits); }
+__device__ __forceinline__ float to_float(BFloat16 x) {
+  return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
 }
-__device__ __forceinline__ float load(const BFloat16* at) {
-  return __uint_as_float(static_cast<uint32_t>(__ldg(reinterpret_cast<const unsigned short*>(at)))
-                         << 16);
+
+__device__ __forceinline__ float load(const float* at) { return __ldg(at); }
+template <typename T>
+__device__ __forceinline__ float load(const T* at) {
+  return to_float(T{__ldg(reinterpret_cast<const unsigned short*>(at))});
 }
 
 // A word that another thread of the launch may be writing: never torn, never cached in a register.
@@ -88,29 +91,76 @@ __device__ __forceinline__ void store_relaxed(float* at, float value) {
 template <typename T>
 constexpr int kPack = 16 / static_cast<int>(sizeof(T));
 
-// 16-byte aligned `at` -> kPack<T> floats.
+// The two T of a word.
+__device__ __forceinline__ void unpack(Half, uint32_t word, float& first, float& second) {
+  first = half_bits_to_float(static_cast<uint16_t>(word & 0xffffu));
+  second = half_bits_to_float(static_cast<uint16_t>(word >> 16));
+}
+__device__ __forceinline__ void unpack(BFloat16, uint32_t word, float& first, float& second) {
+  first = __uint_as_float(word << 16);
+  second = __uint_as_float(word & 0xffff0000u);
+}
+
+// `at`, aligned to as many bytes as are read -> 4 or kPack<T> floats.
 __device__ __forceinline__ void load_pack(const float* at, float (&z)[4]) {
   const uint4 w = __ldg(reinterpret_cast<const uint4*>(at));
   z[0] = __uint_as_float(w.x), z[1] = __uint_as_float(w.y);
   z[2] = __uint_as_float(w.z), z[3] = __uint_as_float(w.w);
 }
-__device__ __forceinline__ void load_pack(const Half* at, float (&z)[8]) {
-  const uint4 w = __ldg(reinterpret_cast<const uint4*>(at));
-  const uint32_t words[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    z[2 * i] = half_bits_to_float(static_cast<uint16_t>(words[i] & 0xffffu));
-    z[2 * i + 1] = half_bits_to_float(static_cast<uint16_t>(words[i] >> 16));
-  }
+template <typename T>
+__device__ __forceinline__ void load_pack(const T* at, float (&z)[4]) {
+  const uint2 w = __ldg(reinterpret_cast<const uint2*>(at));
+  unpack(T{}, w.x, z[0], z[1]), unpack(T{}, w.y, z[2], z[3]);
 }
-__device__ __forceinline__ void load_pack(const BFloat16* at, float (&z)[8]) {
+template <typename T>
+__device__ __forceinline__ void load_pack(const T* at, float (&z)[8]) {
   const uint4 w = __ldg(reinterpret_cast<const uint4*>(at));
-  const uint32_t words[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    z[2 * i] = __uint_as_float(words[i] << 16);
-    z[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-  }
+  unpack(T{}, w.x, z[0], z[1]), unpack(T{}, w.y, z[2], z[3]);
+  unpack(T{}, w.z, z[4], z[5]), unpack(T{}, w.w, z[6], z[7]);
+}
+
+// ---- writing: rounded to nearest, ties to even ----
+
+// Two T as a word, the first in its lower half. Before sm_80 there is no instruction for bfloat16.
+__device__ __forceinline__ uint32_t pack(Half, float first, float second) {
+#if defined(BDP_EXT_SIMT)
+  return simt::float_to_half_bits(first) | uint32_t{simt::float_to_half_bits(second)} << 16;
+#elif __CUDA_ARCH__ >= 800
+  uint32_t word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  return word;
+#else
+  uint16_t low, high;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(low) : "f"(first));
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(high) : "f"(second));
+  return low | static_cast<uint32_t>(high) << 16;
+#endif
+}
+__device__ __forceinline__ uint32_t bfloat16_bits(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  return x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+__device__ __forceinline__ uint32_t pack(BFloat16, float first, float second) {
+#if !defined(BDP_EXT_SIMT) && __CUDA_ARCH__ >= 800
+  uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  return word;
+#else
+  return bfloat16_bits(first) | bfloat16_bits(second) << 16;
+#endif
+}
+
+__device__ __forceinline__ void store(float* at, float value) { *at = value; }
+template <typename T>
+__device__ __forceinline__ void store(T* at, float value) {
+  at->bits = static_cast<unsigned short>(pack(T{}, value, 0.f) & 0xffffu);
+}
+__device__ __forceinline__ void store_pack(float* at, const float (&z)[4]) {
+  *reinterpret_cast<float4*>(at) = make_float4(z[0], z[1], z[2], z[3]);
+}
+template <typename T>
+__device__ __forceinline__ void store_pack(T* at, const float (&z)[4]) {
+  *reinterpret_cast<uint2*>(at) = make_uint2(pack(T{}, z[0], z[1]), pack(T{}, z[2], z[3]));
 }
 
 // ---- reductions over kLanes neighbours: all lanes of the warp take part and get the result ----

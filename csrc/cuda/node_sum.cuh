@@ -3,7 +3,8 @@
 //     y = sum_k w_k h_k,   h_k = rstd_k (x_k - mean_k)            (mean 0 and rstd 1 if not normed)
 //
 // This is what both ways share: node_sum_forward.cuh has y, node_sum_backward.cuh the gradients.
-// norm_relu is the sum of one input of weight 1 with a ReLU behind.
+// norm_relu is the sum of one input of weight 1 with a ReLU behind. x, y and their gradients are of
+// one type T: float, Half or BFloat16; all else is float32 and so are the sums.
 //
 // Slices depend on sizes and the device only, and no sum uses an atomic: the same bits each time.
 #pragma once
@@ -20,20 +21,20 @@ namespace bdp_ext {
 constexpr int kNodeThreads = 256;
 constexpr int kNodeWarps = kNodeThreads / kWarp;
 constexpr int kNodeRows = 4;     // pixels that a thread writes, all loads in flight at once
-constexpr int kMostInputs = 32;  // of a launch: their addresses are the kernel's argument
+constexpr int kMostInputs = 64;  // of a launch: their addresses are the kernel's argument
 constexpr int kSliceBlocks = 8;  // blocks of a multiprocessor that slices are cut for
 constexpr int64_t kMostSlices = 512;
-static_assert(kNodeThreads % kWarp == 0 && kMostInputs <= 32, "whole warps; a bit an input");
+static_assert(kNodeThreads % kWarp == 0 && kMostInputs <= 64, "whole warps; a bit an input");
 
 struct NodeArguments {
-  const float* input[kMostInputs];  // [n, C] each
-  float* grad_input[kMostInputs];   // [n, C] each, null where not wanted
-  const float* weight;              // [K]
-  unsigned normed;                  // a bit an input
-  unsigned summed;                  // ... whose products are wanted
-  int number;                       // K
-  int channels;                     // C
-  int64_t pixels;                   // n
+  const void* input[kMostInputs];  // T [n, C] each
+  void* grad_input[kMostInputs];   // T [n, C] each, null where not wanted
+  const float* weight;             // [K]
+  uint64_t normed;                 // a bit an input
+  uint64_t summed;                 // ... whose products are wanted
+  int number;                      // K
+  int channels;                    // C
+  int64_t pixels;                  // n
 
   __device__ __forceinline__ int64_t slice_begin(int64_t slice, int64_t slices) const {
     return pixels * slice / slices;
@@ -59,8 +60,8 @@ struct Place {
   __device__ __forceinline__ bool active() const { return row < rows; }
 };
 
-template <int kPack>
-__device__ __forceinline__ void load_channels(const float* at, float (&x)[kPack]) {
+template <int kPack, typename T>
+__device__ __forceinline__ void load_channels(const T* at, float (&x)[kPack]) {
   if constexpr (kPack == 4) {
     load_pack(at, x);
   } else {
@@ -68,12 +69,12 @@ __device__ __forceinline__ void load_channels(const float* at, float (&x)[kPack]
   }
 }
 
-template <int kPack>
-__device__ __forceinline__ void store_channels(float* at, const float (&x)[kPack]) {
+template <int kPack, typename T>
+__device__ __forceinline__ void store_channels(T* at, const float (&x)[kPack]) {
   if constexpr (kPack == 4) {
-    *reinterpret_cast<float4*>(at) = make_float4(x[0], x[1], x[2], x[3]);
+    store_pack(at, x);
   } else {
-    at[0] = x[0];
+    store(at, x[0]);
   }
 }
 
@@ -146,8 +147,9 @@ inline int64_t node_sum_scratch_bytes(int64_t number, int64_t pixels, int64_t ch
 }
 
 // The inputs from `first` on that fit one launch. `grad_input` may be null.
-inline NodeArguments node_arguments(const NodeInputs& node, const float* weight,
-                                    float* const* grad_input, bool need_weight, int64_t first) {
+template <typename T>
+NodeArguments node_arguments(const NodeInputs<T>& node, const float* weight, T* const* grad_input,
+                             bool need_weight, int64_t first) {
   NodeArguments some = {};
   const int64_t left = node.number - first;
   some.number = static_cast<int>(left < kMostInputs ? left : kMostInputs);
@@ -155,7 +157,7 @@ inline NodeArguments node_arguments(const NodeInputs& node, const float* weight,
   some.pixels = node.pixels;
   some.weight = weight + first;
   for (int k = 0; k < some.number; ++k) {
-    const unsigned bit = 1u << k;
+    const uint64_t bit = uint64_t{1} << k;
     const bool normed = node.normed[static_cast<size_t>(first + k)];
     some.input[k] = node.input[first + k];
     some.grad_input[k] = grad_input == nullptr ? nullptr : grad_input[first + k];
@@ -166,8 +168,8 @@ inline NodeArguments node_arguments(const NodeInputs& node, const float* weight,
 }
 
 // Calls launch(arguments, first) for each kMostInputs inputs.
-template <typename Launch>
-cudaError_t launch_nodes(const NodeInputs& node, const float* weight, float* const* grad_input,
+template <typename T, typename Launch>
+cudaError_t launch_nodes(const NodeInputs<T>& node, const float* weight, T* const* grad_input,
                          bool need_weight, const Launch& launch) {
   if (node.channels > INT32_MAX / 2 || node.pixels > INT32_MAX ||
       ceil_div(node.channels, kNodeThreads) > 65535) {
@@ -181,14 +183,16 @@ cudaError_t launch_nodes(const NodeInputs& node, const float* weight, float* con
   return cudaSuccess;
 }
 
-// Whether 4 channels are read at once: all that is read or written starts at a 16-byte boundary.
-inline bool node_is_packed(const NodeInputs& node, float* const* grad_input,
-                           std::initializer_list<const float*> others) {
+// Whether 4 channels are read at once: all that is read or written starts at a boundary of 4.
+template <typename T>
+bool node_is_packed(const NodeInputs<T>& node, T* const* grad_input, const T* other,
+                    std::initializer_list<const float*> moments) {
   bool packed = node.channels % 4 == 0;
-  const auto check = [&](const float* at) {
-    packed = packed && reinterpret_cast<uintptr_t>(at) % 16 == 0;
+  const auto check = [&](const auto* at) {
+    packed = packed && reinterpret_cast<uintptr_t>(at) % (4 * sizeof(*at)) == 0;
   };
-  for (const float* at : others) check(at);
+  check(other);
+  for (const float* at : moments) check(at);
   for (int64_t k = 0; k < node.number; ++k) {
     check(node.input[k]);
     if (grad_input != nullptr) check(grad_input[k]);

@@ -16,10 +16,10 @@ namespace bdp_ext {
 
 constexpr int kGroup = 4;  // inputs whose products a block sums
 
-template <int kPack, int kInputs, bool kRelu>
+template <typename T, int kPack, int kInputs, bool kRelu>
 __global__ void __launch_bounds__(kNodeThreads, 1)
     node_sum_products_kernel(const NodeArguments node,
-                             const float* __restrict__ grad,  // [n, C]
+                             const T* __restrict__ grad,      // [n, C]
                              const float* __restrict__ mean,  // [K, C]
                              double* __restrict__ partial) {  // <g> and <g (x - mean)>
   static_assert(!kRelu || kInputs == 1, "with a ReLU each input has its own <g>");
@@ -29,13 +29,14 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
   const int64_t slice = blockIdx.x, slices = gridDim.x;
   const int64_t begin = node.slice_begin(slice, slices), end = node.slice_begin(slice + 1, slices);
   float center[kInputs][kPack] = {}, of_grad[kPack] = {}, product[kInputs][kPack] = {};
-  const float* input[kInputs];
+  const T* input[kInputs];
   bool wanted[kInputs];
 #pragma unroll
   for (int i = 0; i < kInputs; ++i) {
     const int k = before + i;
     wanted[i] = k < node.number && (node.summed >> k & 1) != 0;
-    input[i] = wanted[i] ? node.input[k] : grad;  // read in any case: no branch between loads
+    // Read in any case: no branch between loads.
+    input[i] = wanted[i] ? static_cast<const T*>(node.input[k]) : grad;
     if (wanted[i]) {
       load_channels(mean + static_cast<int64_t>(k) * node.channels + place.first, center[i]);
     }
@@ -116,10 +117,10 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
   grad_weight[k] = static_cast<float>(sum);
 }
 
-template <int kPack, bool kRelu>
+template <typename T, int kPack, bool kRelu>
 __global__ void __launch_bounds__(kNodeThreads, 1)
     node_sum_gradients_kernel(const NodeArguments node,
-                              const float* __restrict__ grad,      // [n, C]
+                              const T* __restrict__ grad,          // [n, C]
                               const float* __restrict__ mean,      // [K, C]
                               const float* __restrict__ rstd,      // [K, C]
                               const float* __restrict__ slope,     // [K, C]
@@ -131,7 +132,7 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
 #pragma unroll
   for (int r = 0; r < kNodeRows; ++r) load_channels(grad + rows.at[r], g[r]);
   for (int k = 0; k < node.number; ++k) {
-    float* const to = node.grad_input[k];
+    T* const to = static_cast<T*>(node.grad_input[k]);
     if (to == nullptr) continue;
     const float weight = load(node.weight + k);
     const bool normed = (node.normed >> k & 1) != 0;
@@ -148,8 +149,9 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
     }
     const int64_t at = static_cast<int64_t>(k) * node.channels + place.first;
     float center[kPack], scale[kPack], along[kPack], base[kPack], x[kNodeRows][kPack];
+    const T* const input = static_cast<const T*>(node.input[k]);
 #pragma unroll
-    for (int r = 0; r < kNodeRows; ++r) load_channels(node.input[k] + rows.at[r], x[r]);
+    for (int r = 0; r < kNodeRows; ++r) load_channels(input + rows.at[r], x[r]);
     load_channels(mean + at, center);
     load_channels(rstd + at, scale);
     load_channels(slope + at, along);
@@ -172,9 +174,9 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
 #if !defined(__CUDACC_RTC__)
 // ---- launcher ----
 
-template <int kPack, bool kRelu>
+template <typename T, int kPack, bool kRelu>
 cudaError_t launch_node_gradients(const NodeArguments& node, const float* mean, const float* rstd,
-                                  const float* grad, float* grad_weight, double* partial,
+                                  const T* grad, float* grad_weight, double* partial,
                                   cudaStream_t stream) {
   const NodeGrid size(node, kPack, node_slices(node.number, node.pixels, node.channels));
   const int64_t numbers = static_cast<int64_t>(node.number) * node.channels;
@@ -182,7 +184,7 @@ cudaError_t launch_node_gradients(const NodeArguments& node, const float* mean, 
   float* const offset = slope + numbers;
   if (node.summed != 0) {
     constexpr int kInputs = kRelu ? 1 : kGroup;
-    const auto products = node_sum_products_kernel<kPack, kInputs, kRelu>;
+    const auto products = node_sum_products_kernel<T, kPack, kInputs, kRelu>;
     const dim3 grid(size.slices, size.chunks,
                     static_cast<unsigned>(ceil_div(node.number, kInputs)));
     BDP_EXT_LAUNCH(products, grid, kNodeThreads, stream, node, grad, mean, partial);
@@ -193,29 +195,29 @@ cudaError_t launch_node_gradients(const NodeArguments& node, const float* mean, 
   bool any = false;
   for (int k = 0; k < node.number; ++k) any = any || node.grad_input[k] != nullptr;
   if (any) {
-    const auto gradients = node_sum_gradients_kernel<kPack, kRelu>;
+    const auto gradients = node_sum_gradients_kernel<T, kPack, kRelu>;
     const dim3 tiles(size.tiles, size.chunks);
     BDP_EXT_LAUNCH(gradients, tiles, kNodeThreads, stream, node, grad, mean, rstd, slope, offset);
   }
   return cudaGetLastError();
 }
 
-inline cudaError_t launch_node_sum_backward(
-    const NodeInputs& node,
-    const float* weight,  // [K]
-    const float* mean,    // [K, C]
-    const float* rstd,    // [K, C]
-    const float* grad,    // [n, C]
-    bool relu,
-    float* const* grad_input,  // K of [n, C], null where not wanted
-    float* grad_weight,        // [K], null if not wanted
-    void* scratch,             // node_sum_scratch_bytes, 16-byte aligned
-    cudaStream_t stream) {
+template <typename T>
+cudaError_t launch_node_sum_backward(const NodeInputs<T>& node,
+                                     const float* weight,  // [K]
+                                     const float* mean,    // [K, C]
+                                     const float* rstd,    // [K, C]
+                                     const T* grad,        // [n, C]
+                                     bool relu,
+                                     T* const* grad_input,  // K of [n, C], null where not wanted
+                                     float* grad_weight,    // [K], null if not wanted
+                                     void* scratch,  // node_sum_scratch_bytes, 16-byte aligned
+                                     cudaStream_t stream) {
   if (relu && node.number != 1) return cudaErrorInvalidValue;
   const auto launch =
-      node_is_packed(node, grad_input, {grad, mean, rstd})
-          ? (relu ? launch_node_gradients<4, true> : launch_node_gradients<4, false>)
-          : (relu ? launch_node_gradients<1, true> : launch_node_gradients<1, false>);
+      node_is_packed(node, grad_input, grad, {mean, rstd})
+          ? (relu ? launch_node_gradients<T, 4, true> : launch_node_gradients<T, 4, false>)
+          : (relu ? launch_node_gradients<T, 1, true> : launch_node_gradients<T, 1, false>);
   const bool need_weight = grad_weight != nullptr;
   return launch_nodes(
       node, weight, grad_input, need_weight, [&](const NodeArguments& some, int64_t first) {

@@ -12,7 +12,7 @@
 namespace bdp_ext {
 
 // Shifted by the slice's first pixel: a slice of equal values has squares of exactly 0.
-template <int kPack>
+template <typename T, int kPack>
 __global__ void __launch_bounds__(kNodeThreads, 1)
     node_sum_moments_kernel(const NodeArguments node,
                             double* __restrict__ partial) {  // mean and squares
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
   const Place<kPack> place(node.channels);
   const int64_t slice = blockIdx.x, slices = gridDim.x;
   const int64_t begin = node.slice_begin(slice, slices), end = node.slice_begin(slice + 1, slices);
-  const float* const input = node.input[k] + place.first;
+  const T* const input = static_cast<const T*>(node.input[k]) + place.first;
   float shift[kPack], sum[kPack] = {}, square[kPack] = {};
   load_channels(input + begin * node.channels, shift);
   if (place.active()) {
@@ -85,13 +85,13 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
   }
 }
 
-template <int kPack, bool kRelu>
+template <typename T, int kPack, bool kRelu>
 __global__ void __launch_bounds__(kNodeThreads, 1)
     node_sum_values_kernel(const NodeArguments node,
                            const float* __restrict__ mean,  // [K, C]
                            const float* __restrict__ rstd,  // [K, C]
                            bool add,                        // to what y holds: inputs before these
-                           float* __restrict__ y) {         // [n, C]
+                           T* __restrict__ y) {             // [n, C]
   const Place<kPack> place(node.channels);
   if (!place.active()) return;
   const Rows<kPack> rows(place, node);
@@ -102,10 +102,11 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
     float center[kPack], scale[kPack];
     load_channels(mean + at, center);
     load_channels(rstd + at, scale);
+    const T* const input = static_cast<const T*>(node.input[k]);
 #pragma unroll
     for (int r = 0; r < kNodeRows; ++r) {
       float x[kPack];
-      load_channels(node.input[k] + rows.at[r], x);
+      load_channels(input + rows.at[r], x);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         total[r][e] = fmaf(weight * scale[e], x[e] - center[e], total[r][e]);
@@ -115,10 +116,10 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
 #pragma unroll
   for (int r = 0; r < kNodeRows; ++r) {
     if (r >= rows.number) break;
-    float* const to = y + rows.at[r];
+    T* const to = y + rows.at[r];
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
-      if (add) total[r][e] += to[e];
+      if (add) total[r][e] += to_float(to[e]);
       if (kRelu && total[r][e] < 0.f) total[r][e] = 0.f;
     }
     store_channels(to, total[r]);
@@ -128,41 +129,45 @@ __global__ void __launch_bounds__(kNodeThreads, 1)
 #if !defined(__CUDACC_RTC__)
 // ---- launcher ----
 
-template <int kPack, bool kRelu>
-cudaError_t launch_node_values(const NodeArguments& node, float eps, bool add, float* y,
-                               float* mean, float* rstd, double* partial, cudaStream_t stream) {
+template <typename T, int kPack, bool kRelu>
+cudaError_t launch_node_values(const NodeArguments& node, float eps, bool add, T* y, float* mean,
+                               float* rstd, double* partial, cudaStream_t stream) {
   const NodeGrid size(node, kPack, node_slices(node.number, node.pixels, node.channels));
   if (node.normed != 0) {
-    const auto moments = node_sum_moments_kernel<kPack>;
+    const auto moments = node_sum_moments_kernel<T, kPack>;
     const dim3 grid(size.slices, size.chunks, static_cast<unsigned>(node.number));
     BDP_EXT_LAUNCH(moments, grid, kNodeThreads, stream, node, partial);
   }
   const auto finish = node_sum_finish_moments_kernel;
   BDP_EXT_LAUNCH(finish, static_cast<unsigned>(node.number), kNodeThreads, stream, node, partial,
                  static_cast<int64_t>(size.slices), static_cast<double>(eps), mean, rstd);
-  const auto values = node_sum_values_kernel<kPack, kRelu>;
+  const auto values = node_sum_values_kernel<T, kPack, kRelu>;
   const dim3 tiles(size.tiles, size.chunks);
   BDP_EXT_LAUNCH(values, tiles, kNodeThreads, stream, node, mean, rstd, add, y);
   return cudaGetLastError();
 }
 
-inline cudaError_t launch_node_sum(const NodeInputs& node,
-                                   const float* weight,  // [K]
-                                   float eps, bool relu,
-                                   float* y,       // [n, C]
-                                   float* mean,    // [K, C]
-                                   float* rstd,    // [K, C]
-                                   void* scratch,  // node_sum_scratch_bytes, 16-byte aligned
-                                   cudaStream_t stream) {
+template <typename T>
+cudaError_t launch_node_sum(const NodeInputs<T>& node,
+                            const float* weight,  // [K]
+                            float eps, bool relu,
+                            T* y,           // [n, C]
+                            float* mean,    // [K, C]
+                            float* rstd,    // [K, C]
+                            void* scratch,  // node_sum_scratch_bytes, 16-byte aligned
+                            cudaStream_t stream) {
   if (relu && node.number != 1) return cudaErrorInvalidValue;
-  const auto launch = node_is_packed(node, nullptr, {y, mean, rstd})
-                          ? (relu ? launch_node_values<4, true> : launch_node_values<4, false>)
-                          : (relu ? launch_node_values<1, true> : launch_node_values<1, false>);
-  return launch_nodes(node, weight, nullptr, false, [&](const NodeArguments& some, int64_t first) {
-    const int64_t at = first * node.channels;
-    return launch(some, eps, first > 0, y, mean + at, rstd + at, static_cast<double*>(scratch),
-                  stream);
-  });
+  T* const* const no_gradients = nullptr;
+  const auto launch =
+      node_is_packed(node, no_gradients, y, {mean, rstd})
+          ? (relu ? launch_node_values<T, 4, true> : launch_node_values<T, 4, false>)
+          : (relu ? launch_node_values<T, 1, true> : launch_node_values<T, 1, false>);
+  return launch_nodes(node, weight, no_gradients, false,
+                      [&](const NodeArguments& some, int64_t first) {
+                        const int64_t at = first * node.channels;
+                        return launch(some, eps, first > 0, y, mean + at, rstd + at,
+                                      static_cast<double*>(scratch), stream);
+                      });
 }
 #endif
 

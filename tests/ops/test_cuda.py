@@ -166,28 +166,17 @@ def test_capped_topk_is_what_sorting_gives(samples: int, classes: int, ties: boo
             assert torch.equal(taken, expected_taken)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pattern", nodes.PATTERNS)
 @pytest.mark.parametrize("shape", [*nodes.SHAPES, (65, 16, 32, 32)], ids=str)
-def test_node_sum(shape: tuple[int, ...], pattern: str) -> None:
-    normed = nodes.PATTERNS[pattern]
-    inputs, weight, grad = nodes.node(shape, normed)
-    expected = nodes.value_and_gradients(
-        lambda x, w: oracles.node_sum(x, w, normed), inputs, weight, grad
-    )
-    on_device = [x.detach().cuda().requires_grad_() for x in (*inputs, weight)]
-    got = nodes.value_and_gradients(
-        lambda x, w: ops.node_sum(x, w, normed), on_device[:-1], on_device[-1], grad.cuda()
-    )
-    assert nodes.worst([x.cpu() for x in got], expected) <= 5e-6
+def test_node_sum(shape: tuple[int, ...], pattern: str, dtype: torch.dtype) -> None:
+    nodes.check(shape, nodes.PATTERNS[pattern], dtype, device="cuda")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*nodes.SHAPES, (65, 16, 32, 32)], ids=str)
-def test_norm_relu_of(shape: tuple[int, ...]) -> None:
-    x, grad = nodes.image(*shape, mean=-2.0).requires_grad_(), nodes.image(*shape, seed=1)
-    expected = test_norm_relu.value_and_gradient(test_norm_relu.plain, x, grad)
-    on_device = x.detach().cuda().requires_grad_()
-    got = test_norm_relu.value_and_gradient(ops.norm_relu, on_device, grad.cuda())
-    assert nodes.worst([y.cpu() for y in got], expected) <= 5e-6
+def test_norm_relu_of(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    test_norm_relu.check(shape, dtype, device="cuda")
 
 
 # ---- where and when it runs ----
@@ -234,7 +223,9 @@ def every_op(device: str) -> dict[str, Case]:
             (score, label, cap),
         ),
         "node_sum": (node_sum, (*images, torch.rand(3))),
+        "node_sum, float16": (node_sum, (*(x.half() for x in images), torch.rand(3))),
         "norm_relu": (norm_relu, images[:2]),
+        "norm_relu, bfloat16": (norm_relu, tuple(x.bfloat16() for x in images[:2])),
     }
     return {
         name: (run, tuple(x.to(device) for x in arguments))
@@ -242,12 +233,13 @@ def every_op(device: str) -> dict[str, Case]:
     }
 
 
-OPS = ["el2n", "el2n, split rows", "voe", "update_voe_", "capped_topk", "node_sum", "norm_relu"]
+OPS = ["el2n", "el2n, split rows", "voe", "update_voe_", "capped_topk"]
+OPS += ["node_sum", "node_sum, float16", "norm_relu", "norm_relu, bfloat16"]
 
 
 def same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
     """Bit for bit, NaN included."""
-    bits = {torch.float32: torch.int32}
+    bits = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
     return all(
         torch.equal(
             x.cpu().view(bits.get(x.dtype, x.dtype)), y.cpu().view(bits.get(y.dtype, y.dtype))
@@ -360,7 +352,7 @@ def test_opcheck() -> None:
         "voe": (torch.rand(5, 20, device="cuda"),),
         "capped_topk": (score.cuda(), label.cuda(), cap.cuda(), 10, True),
         "node_sum": ([images], torch.ones(1, device="cuda"), [True], 1e-5),
-        "norm_relu": (images, 1e-5),
+        "norm_relu": (images.half(), 1e-5),
     }
     for op, arguments in calls.items():
         torch.library.opcheck(getattr(torch.ops.bdp_ext, op).default, arguments)

@@ -175,11 +175,21 @@ def test_compiles_without_spills(capability: int, launches: list[Launch], tmp_pa
 
 @needs_compiler
 @pytest.mark.parametrize("capability", [70, 80, 90])
-@pytest.mark.parametrize("channels", [16, 17, 300])
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [
+        (16, torch.float32),
+        (17, torch.float32),
+        (300, torch.float32),
+        (16, torch.float16),
+        (17, torch.bfloat16),
+    ],
+)
 def test_nodes_compile_without_spills(
-    channels: int, capability: int, launches: list[Launch], tmp_path: Path
+    channels: int, dtype: torch.dtype, capability: int, launches: list[Launch], tmp_path: Path
 ) -> None:
-    inputs, weight = [torch.zeros(8, channels, 8, 8) for _ in range(5)], torch.zeros(5)
+    inputs = [torch.zeros(8, channels, 8, 8, dtype=dtype) for _ in range(5)]
+    weight = torch.zeros(5)
     normed, moments = [True, False, True, True, True], torch.zeros(5, channels)
     kernels.launcher("node_sum")(inputs, weight, normed, 1e-5)
     arguments = (inputs[0], inputs, weight, normed, moments, moments, 1e-5, [True] * 5, True)
@@ -204,6 +214,15 @@ def test_rows_of_1000_are_read_128_bits_wide(dtype: torch.dtype, launches: list[
     """Their stride is no multiple of 16, which is all that Triton sees by itself."""
     kernels.launcher("el2n")(torch.zeros(96, 1000, dtype=dtype), long(96))
     assert "ld.global.v4.b32" in compile_ahead(launches[0], 80)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_nodes_round_to_nearest(dtype: torch.dtype, launches: list[Launch]) -> None:
+    """The interpreter cuts a bfloat16 off, so it cannot show this."""
+    kernels.launcher("norm_relu")(torch.zeros(8, 16, 8, 8, dtype=dtype), 1e-5)
+    name = "bf16" if dtype == torch.bfloat16 else "f16"
+    assert re.search(rf"cvt\.rn\.{name}(x2)?\.f32", compile_ahead(launches[-1], 80))
 
 
 @needs_compiler

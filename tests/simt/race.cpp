@@ -26,13 +26,17 @@ struct Access {
   Kind kind;
 };
 
+// The last other block of this launch that did what.
+struct Others {
+  int plain_read = -1, plain_write = -1, atomic = -1;
+};
+
 // A 4-byte word of memory.
 struct Word {
   unsigned launch = 0, block = 0, phase = 0;
   unsigned char written = 0;  // bytes that this block has written, in any phase (shared memory)
   std::vector<Access> reads, changes;  // of this block, in this phase
-  int plain_read = -1, plain_write = -1,
-      atomic = -1;  // the last other block of this launch that did
+  std::array<Others, 2> others;        // of each half: blocks may write float16 side by side
 };
 
 bool active = false;                 // an instrumented kernel has been seen
@@ -63,13 +67,17 @@ void check_word(std::uintptr_t key, unsigned char bytes, Kind kind, bool shared,
     word.written = 0;
     word.reads.clear();
     word.changes.clear();
-    word.plain_read = word.plain_write = word.atomic = -1;
+    word.others = {};
   } else if (word.block != block_number || word.phase != phase) {
     for (const auto* accesses : {&word.reads, &word.changes}) {
       for (const Access& a : *accesses) {  // a summary of what the next block will ask about
-        (atomic(a.kind)           ? word.atomic
-         : a.kind == Kind::kWrite ? word.plain_write
-                                  : word.plain_read) = static_cast<int>(word.block);
+        for (std::size_t half = 0; half < 2; ++half) {
+          if ((a.bytes >> 2 * half & 3) == 0) continue;
+          Others& others = word.others[half];
+          (atomic(a.kind)           ? others.atomic
+           : a.kind == Kind::kWrite ? others.plain_write
+                                    : others.plain_read) = static_cast<int>(word.block);
+        }
       }
     }
     word.reads.clear();
@@ -89,9 +97,12 @@ void check_word(std::uintptr_t key, unsigned char bytes, Kind kind, bool shared,
           "%s, with nothing to order them (site %p)",
           me, name(kind), other, name(theirs), site);
     };
-    clash(word.plain_write, Kind::kWrite);
-    clash(word.atomic, Kind::kAtomic);
-    clash(word.plain_read, Kind::kRead);
+    for (std::size_t half = 0; half < 2; ++half) {
+      if ((bytes >> 2 * half & 3) == 0) continue;
+      clash(word.others[half].plain_write, Kind::kWrite);
+      clash(word.others[half].atomic, Kind::kAtomic);
+      clash(word.others[half].plain_read, Kind::kRead);
+    }
   } else if (!writes(kind) && (bytes & ~word.written) != 0) {
     fail("thread %d reads shared memory that this block has not written (site %p)", me, site);
   }

@@ -383,6 +383,18 @@ float half_bits_to_float(std::uint16_t bits) {
   return (bits & 0x8000) != 0 ? -value : value;
 }
 
+std::uint16_t float_to_half_bits(float x) {
+  const int sign = std::signbit(x) ? 0x8000 : 0;
+  if (std::isnan(x)) return 0x7fff;
+  if (x == 0) return static_cast<std::uint16_t>(sign);
+  if (std::abs(x) >= 65520) return static_cast<std::uint16_t>(sign | 0x7c00);
+  int exponent = 0;
+  std::frexp(x, &exponent);
+  exponent = std::max(exponent - 1, -14);  // below, the step stays the smallest
+  const auto steps = static_cast<int>(std::nearbyint(std::ldexp(std::abs(x), 10 - exponent)));
+  return static_cast<std::uint16_t>(sign | ((exponent + 14) * 1024 + steps));
+}
+
 }  // namespace simt
 
 namespace {

@@ -27,12 +27,16 @@ struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 using cudaStream_t = void*;
@@ -82,6 +86,7 @@ inline T shuffle(int line, unsigned mask, T value, int operand, int width = 32) 
 float load_relaxed(const float* at);
 void store_relaxed(float* at, float value);
 float half_bits_to_float(std::uint16_t bits);
+std::uint16_t float_to_half_bits(float x);  // to nearest, ties to even
 
 }  // namespace simt
 
