@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -91,6 +91,10 @@ class Step:
         with self.autocast:
             logits = (self.forward or self.supernet)(batch.images)
             return Loss(batch.loss(logits), logits)
+
+    def without_autocast(self) -> "Step":
+        """In float32: for derivatives of gradients, which half precision has not the digits for."""
+        return replace(self, autocast=torch.autocast(self.autocast.device, enabled=False))
 
 
 def gradients(loss: Tensor, parameters: Sequence[Parameter]) -> Gradients:

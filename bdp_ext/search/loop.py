@@ -282,11 +282,7 @@ class Search(Job[SearchConfig]):
 
     def _eigenvalue(self, batch: Batch) -> float:
         """Dominant eigenvalue of a batch's Hessian with respect to alpha, in full precision."""
-        step = replace(
-            self._step(self._train_batch),
-            forward=None,
-            autocast=torch.autocast(self.device.type, enabled=False),
-        )
+        step = replace(self._step(self._train_batch).without_autocast(), forward=None)
         return dominant_eigenvalue(
             lambda: self.method.architecture_loss(step, batch).value,
             self.supernet.alphas(),
