@@ -202,9 +202,10 @@ def print_kernels(found: dict[int, list[Kernel]]) -> None:
     for architecture, kernels in sorted(found.items()):
         print(f"\nsm_{architecture} ({'NVRTC 12.9' if architecture == 70 else 'nvcc'})\n{head}")
         for kernel in kernels:
+            name = kernel.name.replace("bdp_ext::", "")
             counts = sorted(kernel.loads.items(), key=lambda load: -int(load[0]))
             print(
-                f"{kernel.file:12} {kernel.name:58} {kernel.registers:4} {kernel.spills:5} "
+                f"{kernel.file:12} {name:58} {kernel.registers:4} {kernel.spills:5} "
                 f"{kernel.shared:6} {kernel.occupancy(architecture):5.0%}  "
                 + ", ".join(f"{bits} x {count}" for bits, count in counts)
             )
