@@ -121,10 +121,9 @@ class Result:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-def measure(bench: Bench, case: Any, settings: Settings) -> Result:
+def measure(bench: Bench, case: Any, work: Work, settings: Settings) -> Result:
     """Check every implementation of one case, then time the right ones."""
     torch._dynamo.reset()  # a function's ninth shape would not be compiled any more
-    work = bench.work(case, settings.device)
     calls = cycle(work.calls)  # shared: none finds in the caches what the one before it brought
     right, wrong = {}, {}
     for name, implementation in bench.implementations(settings.device).items():

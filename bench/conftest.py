@@ -82,15 +82,20 @@ def add(pytestconfig: pytest.Config) -> Callable[[Result], None]:
 
 
 @pytest.fixture
-def compare(settings: Settings, add: Callable[[Result], None]) -> Callable[[Bench, Any], None]:
-    """Measures one case, and fails where an implementation is wrong."""
+def compare(
+    settings: Settings, add: Callable[[Result], None], benchmark: Any
+) -> Callable[[Bench, Any], None]:
+    """Measures one case, and fails where an implementation is wrong. Ours goes to pytest-benchmark
+    too, for `--benchmark-json` and `--benchmark-compare`."""
 
     def compare(bench: Bench, case: Any) -> None:
+        work = bench.work(case, settings.device)
         with torch.no_grad():
-            result = measure(bench, case, settings)
-        add(result)
-        if result.wrong:
-            pytest.fail(f"wrong, so not timed: {result.wrong}", pytrace=False)
+            result = measure(bench, case, work, settings)
+            add(result)
+            if result.wrong:
+                pytest.fail(f"wrong, so not timed: {result.wrong}", pytrace=False)
+            benchmark.pedantic(bench.ours, work.calls[0], rounds=settings.rounds)
 
     return compare
 
