@@ -254,10 +254,10 @@ class DropInPruner(SharedOnCopy):
             if batch.scored == 0 and batch.level.name == "train":
                 self._clock.train(batch.of)
             batch.scored = noted.order
-            self._score(batch, noted.logits)
+            self._observe(batch, noted.logits)
             self._scored = True
 
-    def _score(self, batch: DrawnBatch, logits: Tensor) -> None:
+    def _observe(self, batch: DrawnBatch, logits: Tensor) -> None:
         level = batch.level
         if not torch.equal(level.labels.index_select(0, batch.index), batch.labels):
             raise RuntimeError(

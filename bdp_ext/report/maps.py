@@ -80,31 +80,31 @@ def heat_maps(
     return figure
 
 
-def voe(lost: PruningRecord, color: str) -> Figure:
+def voe(pruned: PruningRecord, color: str) -> Figure:
     """Before each pruning of a level, how the VoE of its live samples is spread, and what was taken
     of it; each in its own height.
 
     Args:
-        lost: at least one pruning.
+        pruned: at least one pruning.
         color: of what was taken.
     """
-    prunings = len(lost.epochs)
+    prunings = len(pruned.epochs)
     row = max(0.28, min(0.8, 6 / prunings))
     figure = Figure(figsize=(WIDTH, row * prunings + 0.9), layout="constrained")
     axes = figure.add_subplot()
     bins = edges().numpy()
-    for pruning, counts in enumerate(lost.histograms):
-        taken = histogram(torch.from_numpy(lost.voe[lost.at(pruning)])).numpy()
+    for pruning, counts in enumerate(pruned.histograms):
+        taken = histogram(torch.from_numpy(pruned.voe[pruned.at(pruning)])).numpy()
         scale = 0.85 / max(1, counts.max())
         for values, look in ((counts, {"color": FAINT, "alpha": 0.45}), (taken, {"color": color})):
             heights = values * scale - pruning
             axes.stairs(heights, bins, baseline=-pruning, fill=True, linewidth=0, **look)
-    occupied = lost.histograms.sum(0).nonzero()[0]
+    occupied = pruned.histograms.sum(0).nonzero()[0]
     axes.set_xscale("log")
     axes.set_xlim(bins[occupied[0]], bins[occupied[-1] + 1])
     axes.set_xlabel("VoE")
     axes.set_ylabel("after epoch")
-    axes.set_yticks([-pruning for pruning in range(prunings)], [str(e) for e in lost.epochs])
+    axes.set_yticks([-pruning for pruning in range(prunings)], [str(e) for e in pruned.epochs])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     figure.legend(

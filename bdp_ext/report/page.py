@@ -173,25 +173,25 @@ def _about(run: RecordedRun, number: int) -> tuple[list[Plot], list[str]]:
 
     if not run.pruned:
         return plots, [*notes, "Nothing is pruned in this search (--no-bdp)."]
-    if run.lost is None:
+    if run.pruning_records is None:
         return plots, [*notes, "This run has no record of what was pruned (pruned.npz)."]
-    if not any(len(lost.epochs) for lost in run.lost.values()):
+    if not any(len(pruned.epochs) for pruned in run.pruning_records.values()):
         return plots, [*notes, "Nothing has been pruned yet."]
-    for level, lost in run.lost.items():
-        if run.settings["pruner"] == "bdp" and lost.histograms.any():  # others score by no VoE
+    for level, pruned in run.pruning_records.items():
+        if run.settings["pruner"] == "bdp" and pruned.histograms.any():  # others score by no VoE
             caption = (
                 f"VoE of the {LEVEL_NAMES[level]} level's live samples before each pruning, and "
                 "what was taken of it. Each row has its own height."
             )
             plots.append(
-                Plot(f"{prefix}-voe-{level}", caption, maps.voe(lost, style.colour(number)))
+                Plot(f"{prefix}-voe-{level}", caption, maps.voe(pruned, style.colour(number)))
             )
-    for level, lost in run.lost.items():
-        if not len(lost.samples):
+    for level, pruned in run.pruning_records.items():
+        if not len(pruned.samples):
             notes.append(f"Nothing has been pruned from the {LEVEL_NAMES[level]} level.")
             continue
         try:
-            rows = pruned_images(run.settings, lost)
+            rows = pruned_images(run.settings, pruned)
         except UserError as error:
             notes.append(f"The pruned images cannot be shown: {error}")
             break

@@ -53,7 +53,7 @@ class RecordedRun:
         space: of the search.
         method: of the search.
         records: of each epoch that is over, one at least.
-        lost: by level, what was pruned; None: there is no record of it.
+        pruning_records: by level, what was pruned; None: there is no record of it.
         result: None for a run that is not finished.
     """
 
@@ -62,7 +62,7 @@ class RecordedRun:
     space: Space
     method: Method
     records: list[Record]
-    lost: dict[str, PruningRecord] | None
+    pruning_records: dict[str, PruningRecord] | None
     result: Record | None
 
     @property
@@ -198,14 +198,14 @@ def read_run(
     records = _read_records(files.metrics)
     if not records:
         raise UserError(f"the search in {path} has not finished an epoch yet: wait for the first.")
-    lost = path / pruning_history.NAME
+    pruned = path / pruning_history.NAME
     return RecordedRun(
         name,
         settings,
         space,
         method,
         records,
-        pruning_history.read(lost, LEVELS) if lost.exists() else None,
+        pruning_history.read(pruned, LEVELS) if pruned.exists() else None,
         _read_result(files.result),
     )
 

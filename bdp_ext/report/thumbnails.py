@@ -19,30 +19,30 @@ Samples = NDArray[np.int32]
 SIDE = 64  # pixels at most
 
 
-def pruned_images(settings: Mapping[str, Any], lost: PruningRecord) -> list[ImageRow]:
+def pruned_images(settings: Mapping[str, Any], pruned: PruningRecord) -> list[ImageRow]:
     """The first images of the first pruning that took some, and the last ones of the last.
 
     Args:
         settings: of the search.
-        lost: one sample at least.
+        pruned: one sample at least.
 
     Raises:
         UserError: the data is not there or not what it was.
     """
-    some = lost.taken.nonzero()[0]
-    first, last = lost.at(some[0]), lost.at(some[-1])
+    some = pruned.taken.nonzero()[0]
+    first, last = pruned.at(some[0]), pruned.at(some[-1])
     head = slice(first.start, min(first.stop, first.start + SHOWN))
     tail = slice(max(last.start, head.stop, last.stop - SHOWN), last.stop)
     rows = []
     for what, pruning, part in (("first", some[0], head), ("last", some[-1], tail)):
         if part.start < part.stop:
-            voe = lost.voe[part]
+            voe = pruned.voe[part]
             score = "VoE" if settings["pruner"] == "bdp" else "score"
             title = (
-                f"{what}, after epoch {lost.epochs[pruning]}: "
+                f"{what}, after epoch {pruned.epochs[pruning]}: "
                 f"{score} {voe.min():.1e} to {voe.max():.1e}"
             )
-            rows.append(_row(settings, title, lost.samples[part], lost.labels[part]))
+            rows.append(_row(settings, title, pruned.samples[part], pruned.labels[part]))
     return rows
 
 

@@ -35,7 +35,7 @@ class Writer:
     """Writes `<name>.md`, `<name>.csv` and `<name>.json`.
 
     Args:
-        experiment: what was asked for.
+        experiment: what was wanted for.
         scale: it was run at.
         seeds: how many.
         source: what came of the runs of its tables.
@@ -118,8 +118,8 @@ class Writer:
         summary = results.summary(row.label, column)
         if summary is None:
             return results.why_not(row, column)
-        found, asked = len(summary.values), len(results.of(row.label, column.group))
-        return _show(summary, column) + (f" ({found} of {asked})" if found < asked else "")
+        found, wanted = len(summary.values), len(results.of(row.label, column.group))
+        return _show(summary, column) + (f" ({found} of {wanted})" if found < wanted else "")
 
     def _differences(self, results: Results) -> tuple[list[str], list[list[str]]]:
         table = results.table

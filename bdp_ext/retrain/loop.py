@@ -164,8 +164,8 @@ class Retrain(Job[RetrainConfig]):
         top = min(5, len(self.classes))
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         batches = torch.arange(len(self.test.labels)).split(self.config.batch_size)
-        for index, coming in zip(batches, [*batches[1:], batches[0][:0]], strict=True):
-            images, target = read_batch(self.test, index, coming=coming)
+        for index, upcoming in zip(batches, [*batches[1:], batches[0][:0]], strict=True):
+            images, target = read_batch(self.test, index, upcoming=upcoming)
             with self.precision.autocast:
                 logits = network(images).float()
             found = logits.topk(top).indices == target[:, None]
@@ -224,21 +224,21 @@ def read_batch(
     data: ImageSet,
     index: Tensor,
     augmentation: torch.Generator | None = None,
-    coming: Tensor | None = None,
+    upcoming: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Images and labels, where the set gives its images.
 
     Args:
         index: [B] int64, CPU.
         augmentation: of random crops and flips; None: the images as they are.
-        coming: the index of the next batch, which may be read ahead.
+        upcoming: the index of the next batch, which may be read ahead.
 
     Returns:
         [B, 3, H, W] float32, normalised, channels_last; [B] int64.
     """
     images = data.read(index, augmentation)
-    if coming is not None and coming.numel():
-        data.prefetch(coming, augmentation)
+    if upcoming is not None and upcoming.numel():
+        data.prefetch(upcoming, augmentation)
     return normalize(images, data.mean, data.std), data.labels[index].to(images.device)
 
 

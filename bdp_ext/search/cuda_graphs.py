@@ -69,13 +69,13 @@ class Graphs:
         self._graphs: dict[Function, _Graph] = {}
         self._calls: dict[Function, int] = {}
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Capture anew from the next calls on."""
         self._graphs.clear()
 
     def restart(self) -> None:
         """The functions compute with another network from now on."""
-        self.forget()
+        self.reset()
         self._calls.clear()
 
     def __call__(self, function: Function, *batches: Batch) -> Result:

@@ -109,7 +109,7 @@ class Search(Job[SearchConfig]):
     def _begin_epoch(self) -> None:
         self._alpha_batch: Batch | None = None
         if self._graphs:
-            self._graphs.forget()
+            self._graphs.reset()
         self.method.begin_epoch(self.supernet, self._epoch())
 
     def _epoch(self) -> Epoch:

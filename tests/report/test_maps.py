@@ -23,17 +23,19 @@ def test_figures_show_what_was_recorded(folders):
                 )
                 if name != "p-darts":
                     assert np.allclose(shown.T, softmax, atol=1e-6)
-        if found.lost is None:
+        if found.pruning_records is None:
             assert name == "whole"
             continue
-        lost = found.lost["train"]
-        figure = maps.voe(lost, style.colour(0))
+        pruned = found.pruning_records["train"]
+        figure = maps.voe(pruned, style.colour(0))
         stairs = [patch.get_data() for patch in figure.axes[0].patches]
-        assert len(stairs) == 2 * len(lost.epochs)
+        assert len(stairs) == 2 * len(pruned.epochs)
         for pruning, (live, taken) in enumerate(zip(stairs[::2], stairs[1::2], strict=True)):
-            scale = 0.85 / lost.histograms[pruning].max()
+            scale = 0.85 / pruned.histograms[pruning].max()
             counts = [(shape.values - shape.baseline) / scale for shape in (live, taken)]
-            assert counts[0] == pytest.approx(lost.histograms[pruning], abs=1e-6)
-            assert counts[1].sum() == pytest.approx(lost.taken[pruning])
+            assert counts[0] == pytest.approx(pruned.histograms[pruning], abs=1e-6)
+            assert counts[1].sum() == pytest.approx(pruned.taken[pruning])
             assert (counts[1] <= counts[0] + 1e-6).all()
-            assert histogram(torch.from_numpy(lost.voe[lost.at(pruning)])).sum() == sum(counts[1])
+            assert histogram(torch.from_numpy(pruned.voe[pruned.at(pruning)])).sum() == sum(
+                counts[1]
+            )

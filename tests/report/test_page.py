@@ -146,8 +146,8 @@ def test_unfinished_run_is_shown_as_far_as_it_got(folders, tmp_path):
 
     (folder / "metrics.jsonl").write_text(lines[0])  # before the first pruning
     none = {
-        level: PruningRecord(**{name: getattr(lost, name)[:0] for name in FIELDS})
-        for level, lost in found.lost.items()
+        level: PruningRecord(**{name: getattr(pruned, name)[:0] for name in FIELDS})
+        for level, pruned in found.pruning_records.items()
     }
     write(folder / "pruned.npz", none)
     write_report([folder], out)

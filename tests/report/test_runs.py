@@ -128,5 +128,5 @@ def test_a_pruner_needs_no_code(received):
     set_in(received, pruner="mine:Pruner")
     (found,) = read_runs([received])
     assert found.pruned
-    assert found.lost["train"].taken.any()
+    assert found.pruning_records["train"].taken.any()
     assert not (received / "imported").exists()

@@ -21,13 +21,13 @@ from .parsed import Parsed
 def test_pruned_images_are_read_back_from_the_data(folders):
     (found,) = read_runs([folders["seed0"]])
     data = load("digits", limit=200)
-    for lost in found.lost.values():
-        first, last = pruned_images(found.settings, lost)
-        head, tail = lost.samples[lost.at(0)][:16], lost.samples[lost.at(-1)][-16:]
+    for pruned in found.pruning_records.values():
+        first, last = pruned_images(found.settings, pruned)
+        head, tail = pruned.samples[pruned.at(0)][:16], pruned.samples[pruned.at(-1)][-16:]
         assert torch.equal(first.images, data.images[head])
         assert torch.equal(last.images, data.images[tail])
         assert last.names == [str(label) for label in data.labels[tail].tolist()]
-        assert first.title.startswith(f"first, after epoch {lost.epochs[0]}: VoE ")
+        assert first.title.startswith(f"first, after epoch {pruned.epochs[0]}: VoE ")
 
 
 def test_large_images_of_a_folder_become_small(tmp_path):
@@ -40,7 +40,7 @@ def test_large_images_of_a_folder_become_small(tmp_path):
     config = SearchConfig.of(**{**settings, "epochs": 3})
     run(config, tmp_path / "run", resume=False, observer=Mock())
     (found,) = read_runs([tmp_path / "run"])
-    rows = pruned_images(found.settings, found.lost["valid"])
+    rows = pruned_images(found.settings, found.pruning_records["valid"])
     assert all(row.images.shape[1:] == (3, 64, 64) for row in rows)
     with style.applied():
         assert b">a$b$<" in rendered(maps.images(rows), "svg")  # no formula

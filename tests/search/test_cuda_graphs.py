@@ -75,7 +75,7 @@ def test_a_graph_gets_every_batch_in_the_same_memory():
     assert seen[-1] is partial
     assert len(captures) == 1
 
-    graphs.forget()
+    graphs.reset()
     graphs(function, batch)
     assert len(captures) == 2
     graphs.restart()

@@ -156,12 +156,12 @@ class Oracle:
         sign = 1 if level == "train" else -1
         order = scored[np.argsort(sign * voe[scored], kind="stable")]
         ratio = self.ratios.get(level, RATIO)
-        asked = int(np.floor(ratio * len(self.live[level]) + 1e-9))
+        wanted = int(np.floor(ratio * len(self.live[level]) + 1e-9))
         labels = self.pruner.levels[level].labels.numpy()
         left = np.bincount(labels[self.live[level]])
         gone = []
         for sample in order:  # greedy, and a class keeps one
-            if len(gone) < asked and left[labels[sample]] > 1:
+            if len(gone) < wanted and left[labels[sample]] > 1:
                 left[labels[sample]] -= 1
                 gone.append(sample)
         self.live[level] = np.setdiff1d(self.live[level], gone)
