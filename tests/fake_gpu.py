@@ -196,8 +196,26 @@ class GpuTensor(Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"GpuTensor({self.cpu_tensor!r})"
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        if not force:
+            raise TypeError("a tensor on cuda:0 has no numpy array; copy it to the CPU first.")
+        return self.cpu().numpy()
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.numpy()
+
     def data_ptr(self) -> int:
         return self.cpu_tensor.data_ptr()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GpuTensor":
+        twin = self.detach().clone().requires_grad_(self.requires_grad)
+        if isinstance(self, torch.nn.Parameter):
+            twin._is_param = True
+        memo[id(self)] = twin
+        return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Saved as a tensor of the CPU, as which it is loaded."""
@@ -312,9 +330,7 @@ def _take_indices(log: Log, indices: Sequence[Tensor | None]) -> None:
             log.waited("a mask as index")
 
 
-def _note(
-    log: Log, func: Any, args: Any, kwargs: Any, ours: list[GpuTensor], result: Any
-) -> None:
+def _note(log: Log, func: Any, args: Any, kwargs: Any, ours: list[GpuTensor], result: Any) -> None:
     """What an operation launches."""
     schema = func._schema
     if _launches_nothing(func):
@@ -373,7 +389,9 @@ def _bytes(x: Tensor) -> int:
     strides = x.stride()
     if 0 not in strides or not x.numel():
         return x.nbytes
-    return x.element_size() * math.prod(n for n, stride in zip(x.shape, strides, strict=True) if stride)
+    return x.element_size() * math.prod(
+        n for n, stride in zip(x.shape, strides, strict=True) if stride
+    )
 
 
 @cache
