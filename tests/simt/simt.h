@@ -53,7 +53,7 @@ struct Options {
   int multiprocessors = 4;
 };
 extern Options options;
-extern long launches;  // since the start of the program
+extern long launches;  // and memsets, since the start of the program
 
 // Runs `body` once for each thread of the grid.
 void launch(const char* kernel, dim3 grid, dim3 block, cudaStream_t stream,
@@ -142,6 +142,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* at, int value, std::size_t bytes, cudaStream_t) {
+  ++simt::launches;
   std::memset(at, value, bytes);
   return cudaSuccess;
 }
