@@ -65,9 +65,10 @@ def our_step(space: str, method: str, cells: int, batch: int, size: int = 32, **
 
 def peer_step(space: str, method: str, cells: int, batch: int) -> Step | None:
     """As their search scripts take it: `backward()` for all parameters, twice."""
-    net = peers.find(space, method, CHANNELS, cells)
-    if net is None:
+    make = peers.find(space, method)
+    if make is None:
         return None
+    net = make(CHANNELS, cells)
     net.network.cuda()
     x = torch.randn(batch, 3, 32, 32, device="cuda")
     target = torch.zeros(batch, dtype=torch.int64, device="cuda")
