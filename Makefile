@@ -20,7 +20,8 @@ CXX_CODE := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu'
 # What an installation is made of; Python sources are used where they lie.
 BUILD    := pyproject.toml setup.py CMakeLists.txt $(wildcard tools/*.py) $(shell find csrc -type f)
 
-.PHONY: search test check lint types compile cuda-arch-check kernel-report cuda-sanitize format clean
+.PHONY: search test check lint types compile cuda-arch-check kernel-report gpu-counts cuda-sanitize \
+  format clean
 
 search: $(VENV)/installed
 	$(BIN)/bdp search --out $(OUT) $(SEARCH_FLAGS) $(if $(wildcard $(OUT)/config.json),--resume)
@@ -53,6 +54,11 @@ cuda-arch-check: $(VENV)/dev
 
 kernel-report: $(VENV)/dev
 	$(BIN)/python tools/kernel_report.py
+
+# What a step launches, reads and writes, and waits for on a GPU; none is needed. PEERS=DIR adds public
+# code (bench/peers.py).
+gpu-counts: compile
+	OMP_NUM_THREADS=1 $(BIN)/python tools/gpu_counts.py
 
 # Needs a GPU and the CUDA toolkit.
 cuda-sanitize: compile

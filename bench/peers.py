@@ -49,15 +49,18 @@ def importing(path: Path) -> Iterator[None]:
     for package in ("nats_bench", "nas_201_api", "tensorboardX", "graphviz", "yaml"):
         if importlib.util.find_spec(package) is None:
             missing[package] = MagicMock()
-    there = {} if torch.cuda.is_available() else {"cuda": lambda tensor, *_, **__: tensor}
+    stays = contextlib.nullcontext()
+    if not torch.cuda.is_available():
+        stays = patch.object(torch.Tensor, "cuda", lambda tensor, *_, **__: tensor)
     sys.path.insert(0, str(path))
+    sys.modules.update(missing)
     try:
-        with patch.dict(sys.modules, missing), patch.multiple(torch.Tensor, **there):
+        with stays:
             yield
     finally:
         sys.path.remove(str(path))
         for name in set(sys.modules) - before:
-            if str(path) in str(getattr(sys.modules[name], "__file__", None)):
+            if name in missing or str(path) in str(getattr(sys.modules[name], "__file__", None)):
                 del sys.modules[name]
 
 

@@ -4,8 +4,8 @@ machine without one (tests/fake_gpu.py), so no time is known.
     make gpu-counts             # or: python tools/gpu_counts.py
     make gpu-counts PEERS=DIR   # public code beside it, from the checkouts in DIR (bench/peers.py)
 
-A step is an alpha step and a weight step at C=16 on images of 32x32. Bytes grow by as much with each
-sample, so those of a large batch are known from those of two small ones.
+A step is an alpha step and a weight step at C=16 on images of 32x32. Bytes grow by as much with
+each sample, so those of a large batch are known from those of two small ones.
 """
 
 import sys
@@ -69,11 +69,10 @@ def peer_step(space: str, method: str, cells: int, batch: int) -> Step | None:
     if net is None:
         return None
     net.network.cuda()
-    weights, alphas = [w.cuda() for w in net.weights], [a.cuda() for a in net.alphas]
     x = torch.randn(batch, 3, 32, 32, device="cuda")
     target = torch.zeros(batch, dtype=torch.int64, device="cuda")
-    adam = torch.optim.Adam(alphas, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
-    sgd = torch.optim.SGD(weights, 0.025, momentum=0.9, weight_decay=3e-4)
+    adam = torch.optim.Adam(net.alphas, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+    sgd = torch.optim.SGD(net.weights, 0.025, momentum=0.9, weight_decay=3e-4)
 
     def step() -> None:
         adam.zero_grad()
@@ -81,7 +80,7 @@ def peer_step(space: str, method: str, cells: int, batch: int) -> Step | None:
         adam.step()
         sgd.zero_grad()
         cross_entropy(net.logits(x), target).backward()
-        nn.utils.clip_grad_norm_(weights, 5.0)
+        nn.utils.clip_grad_norm_(net.weights, 5.0)
         sgd.step()
 
     return step

@@ -1,4 +1,4 @@
-"""`kernel_launches.py` says how many kernels the launchers launch: those that the harness counts."""
+"""`kernel_launches.py` gives the number of kernels that the launchers launch."""
 
 from functools import partial
 from pathlib import Path
