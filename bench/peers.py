@@ -48,13 +48,14 @@ def importing(path: Path) -> Iterator[None]:
     if not torch.cuda.is_available():
         stays = patch.object(torch.Tensor, "cuda", lambda tensor, *_, **__: tensor)
     sys.path.insert(0, str(path))
+    sys.modules.update(missing)
     try:
-        with patch.dict(sys.modules, missing), stays:
+        with stays:
             yield
     finally:
         sys.path.remove(str(path))
         for name in set(sys.modules) - before:
-            if str(path) in str(getattr(sys.modules[name], "__file__", None)):
+            if name in missing or str(path) in str(getattr(sys.modules[name], "__file__", None)):
                 del sys.modules[name]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 MULTIPROCESSORS = 132  # of an H200
-MOST_INPUTS = 32  # of a node, in a launch
+MOST_INPUTS = 64  # of a node, in a launch
 MOST_SCANNED = 4096  # rows of a batch
 SPLIT_CLASSES = 4096
 

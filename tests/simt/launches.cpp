@@ -68,7 +68,7 @@ static cudaError_t node_sum(bool backward) {
   const auto weight = zeros<float>(inputs), grad_weight = zeros<float>(inputs);
   const auto mean = zeros<float>(inputs * kChannels), rstd = zeros<float>(inputs * kChannels);
   const std::vector<const float*> addresses(normed.size(), x.data());
-  const NodeInputs node = {addresses.data(), normed, inputs, kPixels, kChannels};
+  const NodeInputs<float> node = {addresses.data(), normed, inputs, kPixels, kChannels};
   Buffer<char> scratch(node_sum_scratch_bytes(inputs, kPixels, kChannels));
   if (!backward) {
     return launch_node_sum(node, weight.data(), 1e-5f, false, y.data(), mean.data(), rstd.data(),

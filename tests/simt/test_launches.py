@@ -57,7 +57,7 @@ def test_a_selection(program, samples, classes):
     assert counted(program, "capped_topk", samples, classes) == found
 
 
-NODES = ["1", "0", "11011", "00000", 32 * "1", 33 * "1", 33 * "0", 32 * "0" + "1", 70 * "10"]
+NODES = ["1", "0", "11011", "00000", 64 * "1", 65 * "1", 65 * "0", 64 * "0" + "1", 70 * "10"]
 
 
 @pytest.mark.parametrize("normed", NODES)
