@@ -21,7 +21,7 @@ from bdp_ext.cli.options import (
 from bdp_ext.cli.report import report
 from bdp_ext.cli.reproduce import reproduce
 from bdp_ext.cli.retrain import draw, retrain
-from bdp_ext.errors import UserError
+from bdp_ext.errors import Diverged, UserError
 from bdp_ext.methods import METHODS
 from bdp_ext.runs import Interrupted
 from bdp_ext.search import SearchConfig
@@ -158,13 +158,16 @@ def info() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit code 2 and one sentence for what a user can mend, 130 when
-    stopped."""
+    """Run the command line: exit code 2 and one sentence for what a user can mend, 1 where the
+    numbers are no longer finite, 130 when stopped."""
     try:
         bdp.main(prog_name="bdp", standalone_mode=False)
     except UserError as error:
         click.echo(f"bdp: {error}", err=True)
         sys.exit(2)
+    except Diverged as error:
+        click.echo(f"bdp: {error}", err=True)
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -265,7 +265,14 @@ class DropInPruner(SharedOnCopy):
                 "keeps (a collate function or wrapper that changes them?); pass "
                 "labels=(train_labels, valid_labels) as the loaders yield them."
             )
-        level.observe(batch.index, logits.flatten(1).cpu(), batch.labels)
+        matrix = logits.flatten(1).cpu()
+        if not bool((matrix < torch.inf).all()):  # -inf is a legal logit
+            raise RuntimeError(
+                f"bdp_ext.prune: in epoch {self.epoch + 1} logits of the {level.name} queue are "
+                "NaN or infinite, so training has diverged; lower its learning rate, or clip its "
+                "gradients."
+            )
+        level.observe(batch.index, matrix, batch.labels)
 
     def _end_epoch(self) -> None:
         self.epoch += 1

@@ -156,6 +156,8 @@ class Retrain(Job[RetrainConfig]):
         self.seen += len(target)
         self.samples += len(target)
         self.steps += 1
+        if self.device.type == "cpu":  # a GPU would be waited for: there at the end of the epoch
+            self.check_finite("loss", [loss.detach()])
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -180,7 +182,12 @@ class Retrain(Job[RetrainConfig]):
         Returns:
             The epoch's record: learning rate, loss and accuracy in training and, when it was
             tested, those of `evaluate`.
+
+        Raises:
+            Diverged: a loss or a weight is not finite.
         """
+        self.check_finite("loss", [self._sums])
+        self.check_finite("weight", self.parameters)
         record: dict[str, Any] = {
             "epoch": self.epoch + 1,
             "lr": self.lr,
@@ -190,6 +197,7 @@ class Retrain(Job[RetrainConfig]):
         last = record["epoch"] == self.config.epochs
         if last or record["epoch"] % self.config.evaluate_every == 0:
             record |= self.evaluate()
+            self.check_finite("test loss", [torch.tensor(record["test_loss"])])
         self.history.append(record)
         self._start_epoch()
         return record

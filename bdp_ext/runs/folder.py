@@ -107,12 +107,12 @@ class Folder(Generic[S]):
 
     def write_metrics(self, history: list[Record]) -> None:
         """A line an epoch, all of them: the checkpoint's history is what counts after a crash."""
-        lines = "".join(json.dumps(record) + "\n" for record in history)
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in history)
         write_atomically(self.metrics, lambda file: file.write(lines.encode()))
 
     def append_metrics(self, record: Record) -> None:
         with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def complete(
         self,

@@ -2,11 +2,13 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
-from bdp_ext.errors import UserError
+from bdp_ext.errors import Diverged, UserError
 from bdp_ext.runs.precision import Precision
 from bdp_ext.runs.settings import Settings
 
@@ -78,6 +80,23 @@ class Job(ABC, Generic[S]):
     @abstractmethod
     def end_epoch(self) -> dict[str, Any]:
         """Close the epoch; its record, of plain values."""
+
+    def check_finite(self, what: str, values: Iterable[Tensor]) -> None:
+        """Raise Diverged if one of the numbers is infinite or not a number; waits for the device.
+
+        Args:
+            what: a word for them.
+        """
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise self.diverged(what)
+
+    def diverged(self, what: str) -> Diverged:
+        """That `what` is not finite, and where."""
+        return Diverged(
+            f"the {self.kind} has diverged: in epoch {self.epoch + 1}, after {self.steps} steps in "
+            f"all, the {what} is not finite; try a smaller --lr than {self.config.lr:g}, or a "
+            "smaller --clip. The last checkpoint is as it was."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed job needs, in mid-epoch too; loads with `weights_only=True`."""

@@ -39,7 +39,7 @@ CHANNELS = Range(at_least=1, at_most=4096)
 CELLS = Range(at_least=1, at_most=200)
 BATCH = Range(at_least=1, at_most=65_536)
 SAMPLES = Range(at_least=1, at_most=10**9)
-RATE = Range(above=0, at_most=1_000)
+RATE = Range(above=0, at_most=1e24)  # a step of float32 weights can be that long
 DECAY = Range(at_least=0, at_most=1_000)
 SHARE = Range(above=0, at_most=1)
 PROBABILITY = Range(at_least=0, below=1)
@@ -118,6 +118,7 @@ class Settings:
 
     data: str
     epochs: int
+    lr: float
     seed: int = setting("Of whatever is random.", 0, Range(at_least=0, at_most=2**63 - 1))
     image_size: int | None = setting(
         "Resize the images to this height and width.",

@@ -17,6 +17,9 @@ def dominant_eigenvalue(loss: Callable[[], Tensor], parameters: Sequence[Paramet
         loss: computes the loss [], differentiable twice.
         parameters: at least two numbers in all.
 
+    Raises:
+        FloatingPointError: the Hessian is not finite.
+
     Source: BDP (arXiv 2312.14200), Fig. 3 c; the measure is due to Zela et al. 2019.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # .1 s, which few searches need
@@ -30,7 +33,10 @@ def dominant_eigenvalue(loss: Callable[[], Tensor], parameters: Sequence[Paramet
         parts = flat.split([parameter.numel() for parameter in parameters])
         along = [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]
         rows = torch.autograd.grad(gradients, parameters, along, retain_graph=True)
-        return np.asarray(torch.cat([row.flatten() for row in rows]).double().cpu())
+        along_hessian = torch.cat([row.flatten() for row in rows])
+        if not bool(along_hessian.isfinite().all()):
+            raise FloatingPointError("the loss has no finite curvature here")
+        return np.asarray(along_hessian.double().cpu())
 
     hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
     # A fixed start: the same search gives the same number.

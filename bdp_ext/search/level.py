@@ -55,7 +55,7 @@ class SearchLevel:
     def start_epoch(self) -> None:
         """Forget what was counted in the last epoch."""
         self.seen = 0
-        self._sums = torch.zeros(2, dtype=torch.float64)  # correct answers, losses
+        self.sums = torch.zeros(2, dtype=torch.float64)  # correct answers, losses
         self._extra: tuple[Tensor, Outputs] | None = None
 
     @property
@@ -72,12 +72,12 @@ class SearchLevel:
     def accuracy(self) -> float:
         """Share of this epoch's samples that the supernet got right, in the passes that updated
         it."""
-        return float(self._sums[0]) / max(1, self.seen)
+        return float(self.sums[0]) / max(1, self.seen)
 
     @property
     def loss(self) -> float:
         """Mean loss of this epoch's samples."""
-        return float(self._sums[1]) / max(1, self.seen)
+        return float(self.sums[1]) / max(1, self.seen)
 
     def next_batch(self) -> Batch:
         index = self.sampler.next_batch()
@@ -95,9 +95,9 @@ class SearchLevel:
         """Count a forward pass, and score its samples when the level is pruned."""
         logits = loss.logits.detach()
         correct = (logits.argmax(1) == batch.target).sum()
-        if self._sums.device != logits.device:
-            self._sums = self._sums.to(logits.device)
-        self._sums += torch.stack(
+        if self.sums.device != logits.device:
+            self.sums = self.sums.to(logits.device)
+        self.sums += torch.stack(
             [correct.double(), loss.value.detach().double() * len(batch.index)]
         )
         self.seen += len(batch.index)
@@ -152,7 +152,7 @@ class SearchLevel:
             "pruner": self.pruner.state_dict() if self.pruner else None,
             "counts": {
                 "seen": self.seen,
-                "sums": self._sums.cpu(),
+                "sums": self.sums.cpu(),
                 "forwarded": self.forwarded,
                 "extra": self.extra_samples,
                 "passing": self.extra_seconds,
@@ -167,7 +167,7 @@ class SearchLevel:
         if self.pruner:
             self.pruner.load_state_dict(state["pruner"])
         counts = state["counts"]
-        self.seen, self._sums = counts["seen"], counts["sums"]
+        self.seen, self.sums = counts["seen"], counts["sums"]
         self.forwarded, self.extra_samples = counts["forwarded"], counts["extra"]
         self.extra_seconds = counts["passing"]
         self.scoring, self.selecting = counts["scoring"], counts["selecting"]

@@ -202,6 +202,8 @@ class Search(Job[SearchConfig]):
         )
         self.method.end_step(self._step(train))
         self.steps += 1
+        if self.device.type == "cpu":  # a GPU would be waited for: there at the end of the epoch
+            self.check_finite("loss", [loss.value])
 
     def _step(self, train: Batch) -> Step:
         return Step(
@@ -241,7 +243,13 @@ class Search(Job[SearchConfig]):
         Returns:
             The epoch's record: sizes, class balance, accuracy and loss of both levels before the
             pruning, the samples that their updates saw, alpha, and the cell it stands for.
+
+        Raises:
+            Diverged: a loss, a weight or an alpha is not finite.
         """
+        self.check_finite("loss", [level.sums for level in self.levels.values()])
+        self.check_finite("weight", self.supernet.weights())
+        self.check_finite("alpha", self.supernet.alphas())
         self.method.end_epoch(self.supernet, self._epoch())
         record: dict[str, Any] = {"epoch": self.epoch + 1}
         for name, level in self.levels.items():
@@ -283,10 +291,13 @@ class Search(Job[SearchConfig]):
     def _eigenvalue(self, batch: Batch) -> float:
         """Dominant eigenvalue of a batch's Hessian with respect to alpha, in full precision."""
         step = replace(self._step(self._train_batch).without_autocast(), forward=None)
-        return dominant_eigenvalue(
-            lambda: self.method.architecture_loss(step, batch).value,
-            self.supernet.alphas(),
-        )
+        try:
+            return dominant_eigenvalue(
+                lambda: self.method.architecture_loss(step, batch).value,
+                self.supernet.alphas(),
+            )
+        except FloatingPointError as error:
+            raise self.diverged("curvature of the loss") from error
 
     @property
     def alpha(self) -> list[list[list[float]]]:

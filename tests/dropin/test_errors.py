@@ -343,3 +343,21 @@ def test_auxiliary_heads_and_label_smoothing_score_the_first_call_against_the_cl
     index = (images[:, 0, 0, 0] * 1024).round().long()
     scores = level.pruner.window.scores[0, level.position[index]]
     assert torch.equal(scores, bdp_ext.ops.el2n(logits, target))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_diverged_loop_is_told_so(bad):
+    model, criterion = nn.Linear(5, 4), nn.CrossEntropyLoss()
+    data = torch.utils.data.TensorDataset(torch.randn(40, 5), torch.arange(40) % 4)
+    data.targets = data.tensors[1]
+    train, valid = (DataLoader(data, 10) for _ in range(2))
+    train, valid = bdp_ext.prune(train, valid, criterion, epochs=6)
+
+    def search():
+        for epoch in range(3):
+            for (images, target), (search_images, search_target) in zip(train, valid, strict=True):
+                criterion(model(search_images), search_target).backward()
+                criterion(model(images) * (bad if epoch else 1), target).backward()
+
+    with pytest.raises(RuntimeError, match="in epoch 2 logits of the train queue are NaN or inf"):
+        search()
