@@ -1,5 +1,5 @@
 """What hangs on the user's criterion or model: it notes forward passes, and which of them a
-backward pass reached. It changes no tensor."""
+backward pass reached. It changes no number."""
 
 import logging
 import weakref

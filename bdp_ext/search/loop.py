@@ -203,7 +203,11 @@ class Search(Job[SearchConfig]):
         self.method.end_step(self._step(train))
         self.steps += 1
         if self.device.type == "cpu":  # a GPU would be waited for: there at the end of the epoch
-            self.check_finite("loss", [loss.value])
+            self._check_losses()
+
+    def _check_losses(self) -> None:
+        """Raise Diverged if a loss of this epoch was not finite, on either level."""
+        self.check_finite("loss", [level.sums for level in self.levels.values()])
 
     def _step(self, train: Batch) -> Step:
         return Step(
@@ -247,7 +251,7 @@ class Search(Job[SearchConfig]):
         Raises:
             Diverged: a loss, a weight or an alpha is not finite.
         """
-        self.check_finite("loss", [level.sums for level in self.levels.values()])
+        self._check_losses()
         self.check_finite("weight", self.supernet.weights())
         self.check_finite("alpha", self.supernet.alphas())
         self.method.end_epoch(self.supernet, self._epoch())

@@ -20,10 +20,10 @@ from bdp_ext.spaces.published import PUBLISHED
 MOST = {  # kernels, bytes, waits, blocking copies
     ("NAS-Bench-201, N=5", "bfloat16"): Counts(3620, 209_249_568, 12, 12),
     ("NAS-Bench-201, N=5", "float32"): Counts(3047, 262_521_352, 12, 12),
-    ("DARTS, 8 cells", "bfloat16"): Counts(18_769, 431_410_420, 12, 12),
-    ("DARTS, 8 cells", "float32"): Counts(16_092, 719_150_108, 12, 12),
-    ("PC-DARTS, 8 cells", "bfloat16"): Counts(20_220, 125_539_444, 12, 12),
-    ("PC-DARTS, 8 cells", "float32"): Counts(17_543, 231_226_460, 12, 12),
+    ("DARTS, 8 cells", "bfloat16"): Counts(18_673, 431_410_420, 12, 12),
+    ("DARTS, 8 cells", "float32"): Counts(15_996, 719_150_108, 12, 12),
+    ("PC-DARTS, 8 cells", "bfloat16"): Counts(20_124, 125_539_444, 12, 12),
+    ("PC-DARTS, 8 cells", "float32"): Counts(17_447, 231_226_460, 12, 12),
 }
 RETRAINING = Counts(390, 80_653_540, 6, 6)
 DROP_IN = Counts(22, 2400, 0, 0)
